@@ -1,0 +1,1 @@
+"""One page per data set: the loader reads what the person reads."""

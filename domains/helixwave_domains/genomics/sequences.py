@@ -1,0 +1,179 @@
+"""Sequences with one class each, split for training, validation and testing."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from helixwave.cards import read_card
+from helixwave.data import Example, Picture
+from helixwave.errors import InputError
+from sklearn.model_selection import train_test_split
+
+from helixwave_domains.genomics.alphabet import PAD, encode, reverse_complement
+from helixwave_domains.genomics.labels import (
+    LabelledSequences,
+    LabelStyle,
+    read_bed,
+    read_class_files,
+    read_headers,
+    read_table,
+    read_uci_splice,
+    without_duplicates,
+)
+
+
+class SequenceSplit:
+    """Encoded sequences of one part; training examples may be reverse complemented at random."""
+
+    padding = PAD
+
+    def __init__(self, data: LabelledSequences, *, either_strand: bool):
+        self.sequences, self.labels, self.either_strand = data.sequences, data.labels, either_strand
+        pairs = zip(data.names, data.sequences, strict=True)
+        self.ids = [encode(sequence, name).astype(np.int64) for name, sequence in pairs]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def length(self, index: int) -> int:
+        return len(self.ids[index])
+
+    def example(self, index: int, rng: np.random.Generator | None) -> Example:
+        ids = self.ids[index]
+        if self.either_strand and rng is not None and rng.random() < 0.5:
+            ids = reverse_complement(ids).copy()
+        return {"inputs": ids, "target": int(self.labels[index])}
+
+
+class SequenceData:
+    """Three parts of labelled sequences; no sequence is in two of them."""
+
+    def __init__(
+        self,
+        train: LabelledSequences,
+        validation: LabelledSequences,
+        test: LabelledSequences,
+        *,
+        either_strand: bool,
+        dropped: dict[str, int],
+    ):
+        self.classes, self.dropped = train.classes, dropped
+        self.parts = {"train": train, "validation": validation, "test": test}
+        self.train = SequenceSplit(train, either_strand=either_strand)
+        self.validation = SequenceSplit(validation, either_strand=False)
+        self.test = SequenceSplit(test, either_strand=False)
+
+    def describe(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            counts = np.bincount(part.labels, minlength=len(self.classes))
+            listed = ", ".join(f"{count} {label}" for label, count in zip(self.classes, counts, strict=True))
+            facts[name] = f"{len(part)} sequences ({listed})"
+        ambiguous = sum(part.iupac for part in self.parts.values())
+        return {**facts, "ambiguity codes read as unknown": ambiguous, **self.dropped}
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        return []
+
+
+class UciSplice(SequenceData):
+    """UCI primate splice junctions: exon-intron, intron-exon or neither, 60 bases around the place.
+
+    Args:
+        test: part of the sequences for testing.
+        validation: part of the sequences for validation.
+        split_seed: draws the stratified split, apart from the run's seed.
+    """
+
+    def __init__(self, *, test: float = 0.2, validation: float = 0.1, split_seed: int = 0):
+        data = read_uci_splice(read_card("uci_splice").file("spliceData.txt"))
+        super().__init__(**_deduplicated_split(data, test, validation, split_seed), either_strand=False)
+
+
+class Nfe2ChipSeq(SequenceData):
+    """NF-E2 ChIP-seq peaks against regions without a peak; the test files are given.
+
+    Args:
+        validation: part of the training sequences for validation.
+        split_seed: draws the stratified validation part, apart from the run's seed.
+    """
+
+    def __init__(self, *, validation: float = 0.15, split_seed: int = 0):
+        card = read_card("nfe2_chipseq")
+        given = {
+            part: read_class_files({"background": card.file(f"nfe2.neg.{part}.fa"), "peak": card.file(f"nfe2.{part}.fa")})
+            for part in ("tr", "test")
+        }
+        train, held_out = split_off(given["tr"], validation, split_seed)
+        super().__init__(train, held_out, given["test"], either_strand=True, dropped={})
+
+
+class LabelledFasta(SequenceData):
+    """The user's own sequences with one class each, from a table, a BED file or FASTA headers.
+
+    Args:
+        fasta: sequences, or the reference that `bed` cuts from; plain, gzip or BGZF.
+        table: TSV or CSV with the columns name and label (or sequence and label, without `fasta`).
+        bed: intervals of `fasta` whose name column is the class.
+        header: without table and BED, where the class stands in a FASTA header: `>name class`, `>name|class`, or
+            `>name label=class`.
+        either_strand: whether a sequence means the same on the other strand; training then draws both.
+        test: part of the sequences for testing.
+        validation: part of the sequences for validation.
+        split_seed: draws the stratified split, apart from the run's seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        fasta: str | None = None,
+        table: str | None = None,
+        bed: str | None = None,
+        header: LabelStyle = "word",
+        either_strand: bool = False,
+        test: float = 0.2,
+        validation: float = 0.1,
+        split_seed: int = 0,
+    ):
+        data = _read(fasta, table, bed, header)
+        super().__init__(**_deduplicated_split(data, test, validation, split_seed), either_strand=either_strand)
+
+
+def split_off(data: LabelledSequences, part: float, seed: int) -> tuple[LabelledSequences, LabelledSequences]:
+    """A stratified random split: the rest, and about `part` of the sequences."""
+    if not 0 < part < 1:
+        raise InputError(f"data: a part is {part}, expected more than 0 and less than 1")
+    try:
+        rest, held_out = train_test_split(np.arange(len(data)), test_size=part, stratify=data.labels, random_state=seed)
+    except ValueError as error:
+        counts = dict(zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True))
+        raise InputError(f"data: too few sequences to split off a part of {part}: {counts}") from error
+    return _subset(data, rest), _subset(data, held_out)
+
+
+def _deduplicated_split(data: LabelledSequences, test: float, validation: float, seed: int) -> dict[str, Any]:
+    data, duplicates = without_duplicates(data)
+    rest, tested = split_off(data, test, seed)
+    train, validated = split_off(rest, validation / (1 - test), seed)
+    dropped = {
+        "further copies of a sequence, left out": duplicates.repeated,
+        "copies with conflicting classes, left out": duplicates.conflicting,
+    }
+    return {"train": train, "validation": validated, "test": tested, "dropped": dropped}
+
+
+def _subset(data: LabelledSequences, indices: np.ndarray) -> LabelledSequences:
+    names = [data.names[i] for i in indices]
+    sequences = [data.sequences[i] for i in indices]
+    return replace(data, names=names, sequences=sequences, labels=data.labels[indices])
+
+
+def _read(fasta: str | None, table: str | None, bed: str | None, header: LabelStyle) -> LabelledSequences:
+    if table is not None and bed is None:
+        return read_table(table, fasta)
+    if bed is not None and table is None and fasta is not None:
+        return read_bed(bed, fasta)
+    if fasta is not None and bed is None and table is None:
+        return read_headers(fasta, header)
+    raise InputError("data: give data.fasta with labels in its headers, data.table (with or without data.fasta), or data.bed with data.fasta")

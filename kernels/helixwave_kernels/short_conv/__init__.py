@@ -1,0 +1,6 @@
+"""Causal depthwise convolution over a short window."""
+
+from helixwave_kernels.short_conv import chunked as chunked
+from helixwave_kernels.short_conv.reference import short_conv
+
+__all__ = ["short_conv"]

@@ -1,0 +1,1 @@
+"""The recipes that `helixwave train` knows by name, as package data."""

@@ -1,0 +1,142 @@
+"""Data cards: a page per data set whose YAML front matter says where its files come from and how to check them."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from helixwave.errors import InputError, nearest
+
+STATUSES = {
+    "ok": "present and as published",
+    "missing": "not here",
+    "differs": "present, but not what the card describes",
+}
+
+
+@dataclass(frozen=True)
+class CardFile:
+    """One file of a data set: name, checksum, and where it can be had (None: it ships with the package)."""
+
+    path: str
+    sha256: str
+    bytes: int
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data set's facts."""
+
+    name: str
+    title: str
+    licence: str
+    homepage: str
+    citation: str
+    files: tuple[CardFile, ...]
+    page: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @cached_property
+    def _by_path(self) -> dict[str, CardFile]:
+        return {file.path: file for file in self.files}
+
+    def locate(self, path: str) -> Path | None:
+        """Where a file of this card lies: in the data folder or in the package. None: nowhere yet."""
+        places = [data_folder() / self.name / path, _cards_folder() / self.name / path]
+        return next((place for place in places if place.is_file()), None)
+
+    def file(self, path: str) -> Path:
+        """A file of this card, downloaded and checked if it is not here yet.
+
+        Raises:
+            InputError: it is not here and cannot be had.
+        """
+        return self.locate(path) or self._download(self._by_path[path])
+
+    def fetch(self) -> list[Path]:
+        """All files, downloaded where they are missing."""
+        return [self.file(file.path) for file in self.files]
+
+    def verify(self) -> dict[str, str]:
+        """Status of each file: ok, missing, or differs."""
+        return {file.path: self._status(file) for file in self.files}
+
+    def _status(self, file: CardFile) -> str:
+        place = self.locate(file.path)
+        if place is None:
+            return "missing"
+        with place.open("rb") as f:
+            return "ok" if hashlib.file_digest(f, "sha256").hexdigest() == file.sha256 else "differs"
+
+    def _download(self, file: CardFile) -> Path:
+        import pooch
+
+        folder = data_folder() / self.name
+        help_line = f"Put it there yourself or, with a network, run: helixwave data fetch {self.name}"
+        if file.url is None:
+            raise InputError(f"data set {self.name}: {file.path} is not in {folder}. {help_line}")
+        try:
+            return Path(
+                pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=file.path, path=folder, progressbar=_has_tqdm())
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(
+                f"data set {self.name}: {file.path} is not in {folder} and {file.url} did not give it ({reason}). {help_line}"
+            ) from error
+
+
+def card_names() -> list[str]:
+    """All data cards."""
+    return sorted(path.stem for path in _cards_folder().glob("*.md"))
+
+
+def read_card(name: str) -> Card:
+    """The card named `name`.
+
+    Raises:
+        InputError: there is none; the message offers the nearest name.
+    """
+    import yaml
+
+    if name not in card_names():
+        raise InputError(f"no data card named {name!r}. {nearest(name, card_names())}")
+    page = (_cards_folder() / f"{name}.md").read_text(encoding="utf-8")
+    _, front, body = page.split("---\n", 2)
+    facts: dict[str, Any] = yaml.safe_load(front)
+    listed = tuple(CardFile(**file) for file in facts.pop("files"))
+    return Card(name=name, files=listed, page=body.strip(), **facts)
+
+
+def data_folder() -> Path:
+    """Where data sets lie: `HELIXWAVE_DATA` or the user's cache.
+
+    Raises:
+        InputError: `HELIXWAVE_DATA` names a folder that is not there.
+    """
+    named = os.environ.get("HELIXWAVE_DATA")
+    if named:
+        if not Path(named).is_dir():
+            raise InputError(f"HELIXWAVE_DATA is {named}: there is no such folder. Make it, or unset HELIXWAVE_DATA")
+        return Path(named)
+    import pooch
+
+    return Path(pooch.os_cache("helixwave"))
+
+
+def _cards_folder() -> Path:
+    return Path(str(files("helixwave_data_cards")))
+
+
+def _has_tqdm() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("tqdm") is not None

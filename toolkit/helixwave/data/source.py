@@ -1,0 +1,65 @@
+"""What a data set offers to the trainer, whatever its field."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Example(TypedDict):
+    """One sequence: inputs `[T]` (tokens) or `[T, C]` (signals); a target for all of it or one per position `[T]`."""
+
+    inputs: np.ndarray
+    target: np.ndarray | int | float
+
+
+class Batch(TypedDict):
+    """Right-padded examples: inputs `[B, T, ...]`, lengths `[B]`, target `[B]` or `[B, T]` (-100: not scored)."""
+
+    inputs: Tensor
+    lengths: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the report with the sentence that says what to see in it."""
+
+    title: str
+    caption: str
+    figure: "Figure"
+
+
+class Split(Protocol):
+    """Examples by number."""
+
+    padding: int | float
+    """What fills the inputs behind the end of a sequence."""
+
+    def __len__(self) -> int: ...
+
+    def length(self, index: int) -> int:
+        """Positions of an example, for batches of similar length."""
+
+    def example(self, index: int, rng: np.random.Generator | None) -> Example:
+        """An example: augmented by draws from `rng`, or as it is if `rng` is None."""
+
+
+class Source(Protocol):
+    """A data set, split. Registered under `helixwave.datasets`; its constructor's arguments stand in the recipe."""
+
+    classes: list[str]
+    train: Split
+    validation: Split
+    test: Split
+
+    def describe(self) -> dict[str, Any]:
+        """Counts for the report: sizes, what was left out and why."""
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        """Write what a user of this data wants from a trained model into `folder`; return pictures for the report."""

@@ -1,0 +1,16 @@
+"""What the user can put right: shown by the command line as one line, without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """The input is wrong. The message says where, what came, what was expected, and the next step."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a name that is not among `known`: `Did you mean 'hyena'? Known: hyena, mamba.`"""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    listed = f"Known: {', '.join(names)}." if names else "None is known."
+    return f"Did you mean {close[0]!r}? {listed}" if close else listed

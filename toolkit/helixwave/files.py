@@ -1,0 +1,64 @@
+"""Writing files so that a reader never sees half of one."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from helixwave.errors import InputError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def atomic_write(path: Path | str, mode: str = "w", encoding: str = "utf-8") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        InputError: the disk is full; the temporary file is gone and `path` is as it was before.
+    """
+    path = Path(path)
+    binary = "b" in mode
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, mode, encoding=None if binary else encoding, newline=None if binary else "") as f:
+                yield f
+                f.flush()
+                os.fsync(f.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write at `path` into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise InputError(
+                f"{path}: the disk is full ({_free(path)} free). Free some space and run again."
+            ) from error
+        if isinstance(error, PermissionError):
+            raise InputError(f"{path}: no permission to write there. Choose another folder.") from error
+        raise
+
+
+def _free(path: Path) -> str:
+    folder = next((parent for parent in path.resolve().parents if parent.exists()), Path("/"))
+    return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,246 @@
+"""Recipes: a whole run in one YAML page, composed by Hydra and checked strictly before anything heavy is imported."""
+
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from helixwave.errors import InputError, nearest
+from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config, Registry, check_arguments
+from helixwave.signature import read_signature, signature_of
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW with a linear warm-up and a cosine or constant course after it.
+
+    Args:
+        lr: the highest learning rate.
+        weight_decay: on matrices only; biases, norms, embeddings and what a block exempts have none.
+        warmup: part of all steps over which the rate rises from zero.
+        schedule: `cosine` falls to 1 % of `lr` at the last step.
+        ema: decay of the moving average of the weights that is evaluated and saved; 0 keeps the plain weights.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.1
+    schedule: Literal["cosine", "constant"] = "cosine"
+    ema: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long and on what to train.
+
+    Args:
+        max_epochs: passes over the training data.
+        patience: stop after so many epochs without a better validation score; null never stops early.
+        gradient_clip: largest norm of the gradient; null does not clip.
+        precision: `bf16-mixed` for bfloat16 autocast.
+        accelerator: `auto` takes a GPU where there is one.
+        devices: how many of them.
+    """
+
+    max_epochs: int = 10
+    patience: int | None = None
+    gradient_clip: float | None = 1.0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How examples are put together.
+
+    Args:
+        size: examples in a batch.
+        tokens: if given, batches are of similar length and hold about so many positions, padding included, instead.
+        workers: processes that prepare batches.
+    """
+
+    size: int = 32
+    tokens: int | None = None
+    workers: int = 0
+
+
+_SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
+_PARTS: dict[str, Registry] = {"model": MODELS, "data": DATA, "objective": OBJECTIVES, "baseline": BASELINES}
+_KEYS = ["seed", "backbone", *_PARTS, *_SECTIONS]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete and checked description of a run: plain values, every default written out."""
+
+    name: str
+    config: Config
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return Optimizer(**self.config["optimizer"])
+
+    @property
+    def trainer(self) -> Trainer:
+        return Trainer(**self.config["trainer"])
+
+    @property
+    def batches(self) -> Batches:
+        return Batches(**self.config["batches"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.config["seed"])
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes, as in `genomics/annotate`."""
+    root = Path(str(files("helixwave_recipes")))
+    paths = (path.relative_to(root).with_suffix("") for path in root.rglob("*.yaml"))
+    return sorted(path.as_posix() for path in paths if path.parts[0] not in choices())
+
+
+def choices() -> dict[str, list[str]]:
+    """What can be swapped as a whole by `group=name`: the folders of the recipes that hold parts of a recipe."""
+    group = Path(str(files("helixwave_recipes"))) / "backbone"
+    return {"backbone": sorted(path.stem for path in group.glob("*.yaml"))}
+
+
+def summary(name: str) -> str:
+    """The comment on a recipe's first line: the command that runs it and what it should reach."""
+    path = Path(str(files("helixwave_recipes"))) / f"{name}.yaml"
+    return path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+
+
+def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+    """Compose the recipe `name`, or the user's own YAML file, with `key=value` overrides, and check all of it.
+
+    Raises:
+        InputError: an unknown recipe, key, part or choice, a missing or mistyped value; the message offers the nearest name.
+    """
+    return check_recipe(name, _compose(name, overrides or []))
+
+
+def check_recipe(name: str, config: Config) -> Recipe:
+    """Refuse what cannot run; write out every default."""
+    config = {"seed": 0, "baseline": None, **config}
+    for key in config:
+        if key not in _KEYS:
+            raise InputError(f"{name}: unknown key {key!r}. {nearest(key, _KEYS)}")
+    for key, value in _leaves(config):
+        if value == "???":
+            raise InputError(f"{name}: {key} is missing. Add {key}=VALUE")
+    if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
+        raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
+    if "backbone" not in config:
+        raise InputError(f"{name}: backbone is missing. Add backbone={'|'.join(choices()['backbone'])}")
+    check_arguments(
+        f"{name}: backbone", read_signature("helixwave.backbone:Backbone"), _section(name, config, "backbone")
+    )
+    for key, registry in _PARTS.items():
+        if key == "baseline" and config[key] is None:
+            continue
+        if key not in config:
+            raise InputError(f"{name}: {key} is missing. Add {key}.name=NAME. {nearest('', registry)}")
+        registry.check(f"{name}: {key}", config[key])
+    for key, section in _SECTIONS.items():
+        given = _section(name, config, key)
+        check_arguments(f"{name}: {key}", signature_of(section), given)
+        config[key] = asdict(section(**given))
+    return Recipe(name, {key: config[key] for key in _KEYS})
+
+
+def expand_sweep(overrides: list[str]) -> list[list[str]]:
+    """Every combination of the values that `key=a,b,c` and `key=range(1,4)` list, in the order given."""
+    return [list(combination) for combination in product(*map(_alternatives, overrides))]
+
+
+def to_yaml(config: Config) -> str:
+    """A configuration as text that `load_recipe` reads back."""
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _section(name: str, config: Config, key: str) -> Config:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: {key} is {value!r}, expected a group of keys such as {key}.{_first_key(key)}=VALUE")
+    return value
+
+
+def _first_key(key: str) -> str:
+    return next(iter(signature_of(_SECTIONS[key]).parameters)) if key in _SECTIONS else "d_model"
+
+
+def _compose(name: str, overrides: list[str]) -> Config:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    path = _locate(name)
+    shipped = f"hydra.searchpath=[file://{files('helixwave_recipes')}]"
+    try:
+        with initialize_config_dir(str(path.parent), version_base="1.3"):
+            composed = compose(path.stem, [shipped, *map(_normalise, overrides)])
+        resolved = OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"{name}: {' '.join(str(error).split())}") from error
+    return resolved  # type: ignore[return-value]
+
+
+def _locate(name: str) -> Path:
+    """The file of a recipe: a path to the user's own, or the name of a shipped one."""
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"no recipe file {name}. Shipped recipes: {', '.join(recipe_names())}")
+        return Path(name).resolve()
+    if name not in recipe_names():
+        raise InputError(f"no recipe named {name!r}. {nearest(name, recipe_names())}")
+    return Path(str(files("helixwave_recipes"))) / f"{name}.yaml"
+
+
+def _parse(override: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise InputError(f"cannot read {override!r}. Expected key=value, as in trainer.max_epochs=5") from error
+
+
+def _normalise(override: str) -> str:
+    """Make `key=value`, `+key=value` and `++key=value` one thing: the checks, not the YAML, decide which keys exist."""
+    parsed = _parse(override)
+    key = parsed.key_or_group
+    if parsed.is_sweep_override():
+        raise InputError(f"{override!r} lists several values. Add -m to run each of them")
+    if parsed.is_delete():
+        return override
+    if key in choices():
+        _check_choice(key, parsed.value())
+        return f"{key}={parsed.value()}"
+    return f"++{override.lstrip('+')}"
+
+
+def _check_choice(group: str, value: object) -> None:
+    known = choices()[group]
+    if value not in known:
+        raise InputError(f"no {group} named {str(value)!r}. {nearest(str(value), known)}")
+
+
+def _alternatives(override: str) -> list[str]:
+    parsed = _parse(override)
+    if not parsed.is_sweep_override():
+        return [override]
+    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+
+
+def _leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        return [(key, value)]
+    return [leaf for name, inner in value.items() for leaf in _leaves(inner, f"{key}.{name}" if key else str(name))]

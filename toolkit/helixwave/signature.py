@@ -1,0 +1,148 @@
+"""Constructor signatures read from source text, so that a recipe is checked before anything heavy is imported."""
+
+import ast
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a constructor: the annotation as a syntax tree (None: anything goes)."""
+
+    annotation: ast.expr | None
+    required: bool
+    default: str = ""
+
+    @property
+    def type_name(self) -> str:
+        return "anything" if self.annotation is None else ast.unparse(self.annotation)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a constructor by name and the first line of its documentation."""
+
+    parameters: dict[str, Parameter]
+    summary: str
+
+
+def read_signature(target: str) -> Signature:
+    """Signature of `"package.module:Class"` (or a function) without importing the module."""
+    module, _, name = target.partition(":")
+    tree = ast.parse(_source_path(module).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return _signature_of_node(node)
+    raise LookupError(f"{module} defines no {name!r} at its top level")
+
+
+def signature_of(constructor: Callable[..., Any]) -> Signature:
+    """The same for an object that is already here."""
+    parameters = {
+        p.name: Parameter(
+            None if p.annotation is p.empty else ast.parse(inspect.formatannotation(p.annotation), mode="eval").body,
+            p.default is p.empty,
+            "" if p.default is p.empty else repr(p.default),
+        )
+        for p in inspect.signature(constructor).parameters.values()
+    }
+    return Signature(parameters, _first_line(inspect.getdoc(constructor)))
+
+
+def accepts(annotation: ast.expr | None, value: object) -> bool:
+    """Whether a value from a YAML file fits an annotation. Names that YAML has no word for fit anything."""
+    match annotation:
+        case ast.Constant(value=None):
+            return value is None
+        case ast.Constant(value=str() as text):
+            return accepts(ast.parse(text, mode="eval").body, value)
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            return accepts(left, value) or accepts(right, value)
+        case ast.Subscript(value=container, slice=inner):
+            return _accepts_subscript(_name(container), inner, value)
+        case ast.Name() | ast.Attribute():
+            return _accepts_name(_name(annotation), value)
+    return True
+
+
+def _accepts_name(name: str, value: object) -> bool:
+    match name:
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "bool" | "str" | "dict":
+            return isinstance(value, {"bool": bool, "str": str, "dict": dict}[name])
+        case "list" | "tuple" | "Sequence":
+            return isinstance(value, list | tuple)
+        case "Path":
+            return isinstance(value, str | Path)
+    return True
+
+
+def _accepts_subscript(container: str, inner: ast.expr, value: object) -> bool:
+    items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if container == "Literal":
+        return any(isinstance(item, ast.Constant) and item.value == value for item in items)
+    if container in {"list", "Sequence"}:
+        return isinstance(value, list | tuple) and all(accepts(items[0], element) for element in value)
+    return _accepts_name(container, value)
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _source_path(module: str) -> Path:
+    """Where a module's text lies. Only the top-level package is looked up, no package on the way is imported."""
+    top, *inner = module.split(".")
+    spec: ModuleSpec | None = find_spec(top)
+    name = top
+    for part in inner:
+        name = f"{name}.{part}"
+        spec = PathFinder.find_spec(name, spec.submodule_search_locations) if spec else None
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {module!r} with Python source")
+    return Path(spec.origin)
+
+
+def _signature_of_node(node: ast.ClassDef | ast.FunctionDef) -> Signature:
+    summary = _first_line(ast.get_docstring(node))
+    if isinstance(node, ast.FunctionDef):
+        return Signature(_arguments(node), summary)
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            parameters = _arguments(member)
+            parameters.pop("self")
+            return Signature(parameters, summary)
+    return Signature(_fields(node), summary)
+
+
+def _arguments(node: ast.FunctionDef) -> dict[str, Parameter]:
+    positional = [*node.args.posonlyargs, *node.args.args]
+    padding: list[ast.expr | None] = [None] * (len(positional) - len(node.args.defaults))
+    defaults = [*padding, *node.args.defaults, *node.args.kw_defaults]
+    return {
+        arg.arg: Parameter(arg.annotation, default is None, "" if default is None else ast.unparse(default))
+        for arg, default in zip([*positional, *node.args.kwonlyargs], defaults, strict=True)
+    }
+
+
+def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
+    """The arguments of a dataclass."""
+    return {
+        field.target.id: Parameter(
+            field.annotation, field.value is None, "" if field.value is None else ast.unparse(field.value)
+        )
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+    }
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]

@@ -1,0 +1,123 @@
+"""Training one model on one objective, as a Lightning module."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from helixwave.data import Batch
+from helixwave.recipe import Optimizer
+
+
+class Task(L.LightningModule):
+    """Model, objective and optimiser.
+
+    Everything random in an epoch follows from `seed` and the epoch's number, so a run that is resumed at an epoch's start
+    goes on exactly as if it had not stopped.
+
+    Args:
+        model: `model(inputs, lengths) -> outputs`.
+        objective: loss and metrics.
+        train_batches: the training batches of an epoch.
+        n_step: optimiser steps of the whole run, for the schedule.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Any,
+        optimizer: Optimizer,
+        train_batches: Callable[[int], DataLoader[Batch]],
+        *,
+        n_step: int,
+        seed: int,
+    ):
+        super().__init__()
+        self.model, self.objective, self.seed = model, objective, seed
+        self.settings, self.train_batches, self.n_step = optimizer, train_batches, n_step
+        self.average = (
+            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema), use_buffers=True)
+            if optimizer.ema
+            else None
+        )
+        self.val_metrics = objective.metrics()
+        self.train_loss, self.val_loss = Mean(), Mean()
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The weights that are judged and saved: the moving average if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self.train_batches(self.trainer.current_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1)[0]))
+        self.train_loss.reset()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = self.objective.loss(self.model(batch["inputs"], batch["lengths"]), batch["target"])
+        self.train_loss.add(loss.detach(), len(batch["lengths"]))
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()
+        self.val_loss.reset()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        outputs = self.evaluated(batch["inputs"], batch["lengths"])
+        scored, target = self.objective.scored(outputs, batch["target"])
+        self.val_metrics.update(scored.exp(), target)
+        self.val_loss.add(self.objective.loss(outputs, batch["target"]), len(batch["lengths"]))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.settings.weight_decay), lr=self.settings.lr)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate(self, step: int) -> float:
+        """The learning rate as a part of its peak."""
+        warmup = max(1, round(self.settings.warmup * self.n_step))
+        if step < warmup:
+            return (step + 1) / warmup
+        if self.settings.schedule == "constant":
+            return 1.0
+        done = min(1.0, (step - warmup) / max(1, self.n_step - warmup))
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Mean:
+    """A weighted mean that is summed on the device."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.total: Tensor | float = 0.0
+        self.weight = 0
+
+    def add(self, value: Tensor, weight: int) -> None:
+        self.total, self.weight = self.total + value * weight, self.weight + weight
+
+    def compute(self) -> float:
+        return float(self.total) / max(self.weight, 1)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay for matrices alone: not for biases, norms, embeddings, nor for what a block marks `no_weight_decay`."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    decayed, plain = [], []
+    for parameter in model.parameters():
+        exempt = parameter.ndim < 2 or id(parameter) in embeddings or getattr(parameter, "no_weight_decay", False)
+        (plain if exempt else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
