@@ -1,15 +1,16 @@
 """Every implementation of every operator means what its reference means; the registry is the list of tests."""
 
+import functools
 import importlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from helixwave_kernels import OPS, Op
+from helixwave_kernels.agreement import error, is_continuous, results
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
-
-from helixwave_kernels import OPS, Op
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 8e-3}
 
@@ -39,7 +40,7 @@ ALL = list(pairs(with_reference=True))
 def test_matches_reference(op, variant, impl, T, dtype, state, reset):
     torch.manual_seed(T)
     inputs = cases(op).random_inputs(variant, T=T, dtype=dtype, state=state, reset=reset)
-    expected, actual = results(op, "reference", inputs), results(op, impl, inputs)
+    expected, actual = (results(functools.partial(op, impl=each), inputs) for each in ("reference", impl))
     assert actual.keys() == expected.keys()
     for name, value in actual.items():
         assert_close(f"{name} of {op.__name__} ({impl})", value, expected[name], TOLERANCE[dtype])
@@ -97,28 +98,11 @@ def test_output_ignores_later_inputs(op, variant, impl):
     assert_close("y", later_y, y, 1e-10)
 
 
-def results(op: Op, impl: str, inputs: dict[str, Any]) -> dict[str, Tensor]:
-    """Outputs, states and the gradient of each tensor, as if there were more layers behind all outputs."""
-    inputs = {name: value.clone().requires_grad_() if is_continuous(value) else value for name, value in inputs.items()}
-    outputs = tree_leaves(op(**inputs, impl=impl))
-    named = {"y" if i == 0 else f"state {i}": output for i, output in enumerate(outputs)}
-    generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(output.shape, generator=generator).to(output.dtype) for output in outputs]
-    torch.autograd.backward(outputs, weights)
-    gradients = {f"gradient of {name}": value.grad for name, value in inputs.items() if is_continuous(value)}
-    return named | {name: value for name, value in gradients.items() if value is not None}
-
-
 def assert_close(name: str, actual: Tensor, expected: Tensor, tolerance: float) -> None:
     assert actual.shape == expected.shape, f"{name} has shape {list(actual.shape)}, expected {list(expected.shape)}"
     assert actual.dtype == expected.dtype, f"{name} is {actual.dtype}, expected {expected.dtype}"
-    assert actual.isfinite().all(), f"{name} is not finite"
-    error, size = (actual - expected).abs().double().norm().item(), expected.abs().double().norm().item()
-    assert error <= tolerance * size, f"{name} is off by {error / (size or 1):.1e} of its size, allowed {tolerance:.0e}"
-
-
-def is_continuous(value: Any) -> bool:
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+    ratio = error(actual, expected)
+    assert ratio <= tolerance, f"{name} is off by {ratio:.1e} of its size, allowed {tolerance:.0e}"
 
 
 def runs_in_time(value: Any, T: int) -> bool:

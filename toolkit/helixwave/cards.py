@@ -90,7 +90,8 @@ class Card:
         except (OSError, ValueError) as error:
             reason = str(error).split("\n")[0]
             raise InputError(
-                f"data set {self.name}: {file.path} is not in {folder} and {file.url} did not give it ({reason}). {help_line}"
+                f"data set {self.name}: {file.path} is not in {folder} and {file.url} did not give it ({reason}). "
+                f"{help_line}"
             ) from error
 
 

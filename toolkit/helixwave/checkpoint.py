@@ -1,6 +1,6 @@
 """Checkpoints that cannot run code: a folder with `config.json` and `model.safetensors`.
 
-The configuration holds names from the registries and their arguments, the classes, and nothing that is imported by path.
+The configuration holds names from the registries, their arguments and the classes; nothing in it is imported by path.
 """
 
 import json

@@ -12,6 +12,8 @@ from helixwave.registry import COMMANDS
 
 def main() -> None:
     """Entry point of `helixwave`."""
+    # threads that spin while they wait cost ten times the cpu time where cores are shared; torch reads this at import
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         build_app()(standalone_mode=True)
     except (InputError, OSError) as error:
@@ -25,7 +27,7 @@ def build_app() -> typer.Typer:
     """All registered commands in one application."""
     app = typer.Typer(
         name="helixwave",
-        help="Long-sequence models for DNA, ECG, time series and video.\n\nStart with: helixwave train genomics/annotate",
+        help="Long-sequence models for DNA, ECG, time series and video.\n\nStart: helixwave train genomics/annotate",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,

@@ -1,18 +1,18 @@
-"""What is written at the end of each epoch: metrics, the best weights, and the state that a stopped run goes on from."""
+"""What is written at the end of each epoch: metrics, the best weights, and the state to resume from."""
 
 import csv
 import time
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L
+import lightning
 
 from helixwave.checkpoint import save
 from helixwave.files import atomic_write
 from helixwave.run_folder import RunFolder
 
 
-class Keeper(L.Callback):
+class Keeper(lightning.Callback):
     """At each epoch's end: one row of metrics, the best weights so far, and the state to resume from.
 
     Args:
@@ -39,10 +39,10 @@ class Keeper(L.Callback):
         better = max if self.mode == "max" else min
         return better(self.history, key=lambda row: row[self.monitor], default=None)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, task: Any) -> None:
+    def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
         self.started = time.process_time()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: Any) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: Any) -> None:
         self.seconds += time.process_time() - self.started
         self.history.append(
             {

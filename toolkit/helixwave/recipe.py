@@ -29,6 +29,12 @@ class Optimizer:
     schedule: Literal["cosine", "constant"] = "cosine"
     ema: float = 0.0
 
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optimizer.lr", self.lr, "more than 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        _require(0 <= self.warmup <= 1, "optimizer.warmup", self.warmup, "0 to 1")
+        _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "at least 0 and less than 1")
+
 
 @dataclass(frozen=True)
 class Trainer:
@@ -50,6 +56,11 @@ class Trainer:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = 1
 
+    def __post_init__(self) -> None:
+        _require(self.max_epochs >= 1, "trainer.max_epochs", self.max_epochs, "at least 1")
+        _require(self.patience is None or self.patience >= 1, "trainer.patience", self.patience, "at least 1 or null")
+        _require(self.devices >= 1, "trainer.devices", self.devices, "at least 1")
+
 
 @dataclass(frozen=True)
 class Batches:
@@ -64,6 +75,11 @@ class Batches:
     size: int = 32
     tokens: int | None = None
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.size >= 1, "batches.size", self.size, "at least 1")
+        _require(self.tokens is None or self.tokens >= 1, "batches.tokens", self.tokens, "at least 1 or null")
+        _require(self.workers >= 0, "batches.workers", self.workers, "at least 0")
 
 
 _SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
@@ -118,7 +134,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
     """Compose the recipe `name`, or the user's own YAML file, with `key=value` overrides, and check all of it.
 
     Raises:
-        InputError: an unknown recipe, key, part or choice, a missing or mistyped value; the message offers the nearest name.
+        InputError: an unknown recipe, key, part or choice, a missing or mistyped value; with the nearest name.
     """
     return check_recipe(name, _compose(name, overrides or []))
 
@@ -162,6 +178,11 @@ def to_yaml(config: Config) -> str:
     import yaml
 
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _require(condition: bool, where: str, value: object, expected: str) -> None:
+    if not condition:
+        raise InputError(f"{where} is {value!r}, expected {expected}")
 
 
 def _section(name: str, config: Config, key: str) -> Config:

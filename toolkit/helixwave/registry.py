@@ -1,7 +1,7 @@
 """Names for parts: what a recipe, a checkpoint or the command line can ask for.
 
-A part is registered by a line in the entry points of any installed package, ours included, so there is one list and it is
-read without importing anything. In a notebook or a test, `@BLOCKS.register("name")` does the same for one process.
+A part is registered by a line in the entry points of any installed package, ours included, so there is one list and it
+is read without importing anything. In a notebook or a test, `@BLOCKS.register("name")` does the same for one process.
 """
 
 from collections.abc import Callable, Iterator, Mapping

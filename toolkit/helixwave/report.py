@@ -15,7 +15,7 @@ from helixwave.pictures import as_svg
 from helixwave.recipe import Recipe, to_yaml
 
 if TYPE_CHECKING:
-    from helixwave.train import Results
+    from helixwave.results import Results
 
 _PACKAGES = ["helixwave", "torch", "lightning", "torchmetrics", "numpy", "scikit-learn"]
 

@@ -2,24 +2,25 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import lightning as L
+import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from helixwave.data import Batch
 from helixwave.recipe import Optimizer
 
 
-class Task(L.LightningModule):
+class Task(lightning.LightningModule):
     """Model, objective and optimiser.
 
-    Everything random in an epoch follows from `seed` and the epoch's number, so a run that is resumed at an epoch's start
-    goes on exactly as if it had not stopped.
+    Everything random in an epoch follows from `seed` and the epoch's number, so a run that is resumed at an epoch's
+    start goes on exactly as if it had not stopped.
 
     Args:
         model: `model(inputs, lengths) -> outputs`.
@@ -42,7 +43,7 @@ class Task(L.LightningModule):
         self.model, self.objective, self.seed = model, objective, seed
         self.settings, self.train_batches, self.n_step = optimizer, train_batches, n_step
         self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optimizer.ema), use_buffers=True)
+            AveragedModel(model, multi_avg_fn=partial(_average, optimizer.ema), use_buffers=True)
             if optimizer.ema
             else None
         )
@@ -96,6 +97,13 @@ class Task(L.LightningModule):
         return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def _average(decay: float, averages: Any, weights: Any, n_averaged: Tensor) -> None:
+    """Move the averages towards the weights; quicker at first, so that a short run is not held back by its start."""
+    decay = min(decay, (1 + int(n_averaged)) / (10 + int(n_averaged)))
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight.to(average), 1 - decay) if average.is_floating_point() else average.copy_(weight)
+
+
 class Mean:
     """A weighted mean that is summed on the device."""
 
@@ -116,7 +124,8 @@ class Mean:
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay for matrices alone: not for biases, norms, embeddings, nor for what a block marks `no_weight_decay`."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in model.parameters():
         exempt = parameter.ndim < 2 or id(parameter) in embeddings or getattr(parameter, "no_weight_decay", False)
         (plain if exempt else decayed).append(parameter)

@@ -4,6 +4,8 @@ Only letters are translated here: which special tokens go around a sequence is t
 Lower case (soft-masked) reads as upper case, U as T, the IUPAC ambiguity codes other than N as [UNK].
 """
 
+from typing import TypeVar
+
 import numpy as np
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -29,6 +31,8 @@ IUPAC = {
 COMPLEMENT = np.array([CLS, SEP, BOS, MASK, PAD, RESERVED, UNK, T, G, C, A, N], dtype=np.uint8)
 
 _INVALID = 255
+
+AnyInteger = TypeVar("AnyInteger", bound=np.integer)
 
 
 def encode(sequence: str | bytes, where: str = "sequence") -> NDArray[np.uint8]:
@@ -84,7 +88,7 @@ def count_iupac(sequence: str | bytes) -> int:
     return len(letters) - len(letters.translate(None, _AMBIGUOUS))
 
 
-def reverse_complement(ids: NDArray[np.integer]) -> NDArray[np.integer]:
+def reverse_complement(ids: NDArray[AnyInteger]) -> NDArray[AnyInteger]:
     """Token ids of the other strand, read in its own direction."""
     return COMPLEMENT.astype(ids.dtype)[ids[::-1]]
 

@@ -35,7 +35,7 @@ from helixwave.errors import InputError
 from helixwave.files import atomic_write
 from numpy.typing import NDArray
 
-from helixwave_domains.genomics.alphabet import check_letters, reverse_complement_string
+from helixwave_domains.genomics.alphabet import AnyInteger, check_letters, reverse_complement_string
 from helixwave_domains.genomics.fasta import existing_file, hint_for_record, read_fasta, text_lines
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _classes_of(segment: CodingSegment) -> NDArray[np.int8]:
     return (1 + codon_position if segment.strand == "+" else 4 + codon_position[::-1]).astype(np.int8)
 
 
-def reverse_complement_labels(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+def reverse_complement_labels(labels: NDArray[AnyInteger]) -> NDArray[AnyInteger]:
     """The labels of the other strand: `labels` of the reverse complemented genome."""
     flipped = labels[::-1]
     return np.where(flipped > 0, _OTHER_CLASS[np.maximum(flipped, 0)], flipped).astype(labels.dtype)
@@ -183,9 +183,11 @@ def _second_inverted_repeat(sequence: str) -> Interval | None:
             j = match.start()
             end = i + _matching(forward[i:], reverse[j:])
             start = i - _matching(forward[:i][::-1], reverse[:j][::-1])
-            second = (len(sequence) - (j + end - i), len(sequence) - (j + start - i))
-            if second[0] >= end and end - start >= max(_MIN_REPEAT, longest[1] - longest[0] + 1 if longest else 0):
-                longest = second
+            last = len(sequence) - (j + start - i)
+            # two copies end to end are one palindrome, of which the second half counts
+            first = max(len(sequence) - (j + end - i), (start + last + 1) // 2)
+            if last - first >= max(_MIN_REPEAT, longest[1] - longest[0] + 1 if longest else 0):
+                longest = (first, last)
     return longest
 
 
@@ -257,10 +259,7 @@ def _is_ignored_kind(kind: str) -> bool:
 
 
 def _read_genbank(path: Path) -> list[Genome]:
-    records = _genbank_records(path)
-    if not records:
-        raise InputError(f"{path}: no complete GenBank record. Was the file cut off? Download it again.")
-    return [_genome_of_record(path, record) for record in records]
+    return [_genome_of_record(path, record) for record in _genbank_records(path)]
 
 
 def _genbank_records(path: Path) -> list["SeqRecord"]:
@@ -270,9 +269,9 @@ def _genbank_records(path: Path) -> list["SeqRecord"]:
         raise InputError(f"{path}: reading GenBank needs Biopython: pip install 'helixwave[genomics]'.") from error
     stream = io.StringIO("\n".join(text_lines(path)) + "\n")
     with warnings.catch_warnings():
-        # a record shorter than it says and a location that cannot be read are errors here; the rest is about style
+        # a record shorter than it says is an error; a location that cannot be read is found where it matters
         warnings.simplefilter("ignore", BiopythonParserWarning)
-        warnings.filterwarnings("error", "Expected sequence length|Couldn't parse feature", BiopythonParserWarning)
+        warnings.filterwarnings("error", "Expected sequence length", BiopythonParserWarning)
         try:
             return list(SeqIO.parse(stream, "genbank"))
         except (ValueError, LookupError, AssertionError, TypeError, AttributeError, Warning) as error:
@@ -293,7 +292,8 @@ def _genome_of_record(path: Path, record: "SeqRecord") -> Genome:
 
 
 def _add_genbank_feature(path: Path, builder: _Builder, feature: "SeqFeature", *, coding: bool) -> None:
-    place = f"{path}: {builder.name}: {feature.type} {feature.location}"
+    names = (feature.qualifiers[key][0] for key in ("locus_tag", "gene", "protein_id") if key in feature.qualifiers)
+    place = f"{path}: {builder.name}: {feature.type} {feature.location or next(names, 'without a name')}"
     skipped = _codon_start(place, feature) - 1 if coding else 0
     try:
         # Biopython gives the parts in the order of transcription
@@ -433,10 +433,15 @@ def _transcripts(features: list[_Feature]) -> list[list[_Feature]]:
     uses = Counter(feature.attributes.get("ID", "") for feature in features)
     groups: dict[tuple[str, str], list[_Feature]] = {}
     for feature in features:
-        key, parent = feature.attributes.get("ID", ""), feature.attributes.get("Parent", "")
-        # a line with neither stands alone
-        group = ("ID", key) if key and uses[key] > 1 else ("Parent", parent) if parent else ("line", feature.place)
-        groups.setdefault(group, []).append(feature)
+        key, parents = feature.attributes.get("ID", ""), feature.attributes.get("Parent", "")
+        if key and uses[key] > 1:
+            names = [("ID", key)]
+        elif parents:
+            names = [("Parent", parent) for parent in parents.split(",")]
+        else:
+            names = [("line", feature.place)]
+        for name in names:
+            groups.setdefault(name, []).append(feature)
     return list(groups.values())
 
 
@@ -486,10 +491,3 @@ def write_coding_table(genome: Genome, path: Path | str) -> None:
     with atomic_write(path) as stream:
         stream.write("\t".join(_TABLE_COLUMNS) + "\n")
         stream.writelines(f"{genome.name}\t{row}\n" for row in rows)
-
-
-def write_fasta(genome: Genome, path: Path | str, *, width: int = 70) -> None:
-    """Write a genome's sequence as a FASTA."""
-    with atomic_write(path) as stream:
-        stream.write(f">{genome.name}\n")
-        stream.writelines(genome.sequence[i : i + width] + "\n" for i in range(0, len(genome.sequence), width))

@@ -1,5 +1,6 @@
 """What a model has to beat: logistic regressions on plain features, tuned by cross-validation on the training part."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from helixwave_domains.genomics.genome_annotation import GenomeAnnotation
 from helixwave_domains.genomics.sequences import SequenceData
 
 _FOLDS = StratifiedKFold(5, shuffle=True, random_state=0)
-_STRENGTHS = [1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2]
+_STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 
 
 class OneHotLogisticRegression:
@@ -27,16 +28,18 @@ class OneHotLogisticRegression:
         strengths: inverse regularisation strengths to choose from.
     """
 
-    def __init__(self, *, strengths: list[float] = _STRENGTHS):
+    def __init__(self, *, strengths: Sequence[float] = _STRENGTHS):
         self.strengths, self.description = strengths, ""
 
     def predict(self, data: SequenceData) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[M, n_class]` and targets `[M]` of the test part, fitted on training and validation parts."""
+        """Log-probabilities `[M, n_class]` and targets `[M]` of the test part; fitted on all else."""
         length = min(len(ids) for part in (data.train, data.validation, data.test) for ids in part.ids)
         features = {name: _one_hot(np.stack([ids[:length] for ids in getattr(data, name).ids])) for name in data.parts}
-        search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": self.strengths}, cv=_FOLDS)
+        search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": list(self.strengths)}, cv=_FOLDS)
         search.fit(sparse.vstack([features["train"], features["validation"]]), _fitted_labels(data))
-        self.description = f"logistic regression on one-hot bases, C={search.best_params_['C']:g} by 5-fold cross-validation"
+        self.description = (
+            f"logistic regression on one-hot bases, C={search.best_params_['C']:g} by 5-fold cross-validation"
+        )
         return _log_probabilities(search, features["test"]), torch.from_numpy(data.test.labels)
 
 
@@ -50,20 +53,23 @@ class KmerLogisticRegression:
     """
 
     def __init__(
-        self, *, sizes: list[int] = [4, 5, 6], strengths: list[float] = _STRENGTHS, both_strands: bool = False
+        self, *, sizes: Sequence[int] = (3, 4, 5), strengths: Sequence[float] = _STRENGTHS, both_strands: bool = False
     ):
         self.sizes, self.strengths, self.both_strands, self.description = sizes, strengths, both_strands, ""
 
     def predict(self, data: SequenceData) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[M, n_class]` and targets `[M]` of the test part, fitted on training and validation parts."""
+        """Log-probabilities `[M, n_class]` and targets `[M]` of the test part; fitted on all else."""
         grid: dict[str, list[Any]] = {
             "countvectorizer__ngram_range": [(k, k) for k in self.sizes],
-            "logisticregression__C": self.strengths,
+            "logisticregression__C": list(self.strengths),
         }
         scoring = "roc_auc" if len(data.classes) == 2 else "accuracy"
         search = GridSearchCV(self._pipeline(), grid, cv=_FOLDS, scoring=scoring)
         search.fit(data.train.sequences + data.validation.sequences, _fitted_labels(data))
-        k, strength = search.best_params_["countvectorizer__ngram_range"][0], search.best_params_["logisticregression__C"]
+        k, strength = (
+            search.best_params_["countvectorizer__ngram_range"][0],
+            search.best_params_["logisticregression__C"],
+        )
         self.description = f"logistic regression on {k}-mer counts, C={strength:g}; both by 5-fold cross-validation"
         return _log_probabilities(search, data.test.sequences), torch.from_numpy(data.test.labels)
 
@@ -82,7 +88,7 @@ class LocalLogisticRegression:
         most: training positions, drawn at random, to keep the fit quick.
     """
 
-    def __init__(self, *, context: int = 45, strengths: list[float] = [1e-3, 1e-2, 1e-1, 1.0], most: int = 40000):
+    def __init__(self, *, context: int = 45, strengths: Sequence[float] = _STRENGTHS[:5], most: int = 40000):
         self.context, self.strengths, self.most, self.description = context, strengths, most, ""
 
     def predict(self, data: GenomeAnnotation) -> tuple[Tensor, Tensor]:
@@ -90,7 +96,7 @@ class LocalLogisticRegression:
         inputs, target = self._features(data, "train")
         kept = np.random.default_rng(0).permutation(len(target))[: self.most]
         folds = StratifiedKFold(3, shuffle=True, random_state=0)
-        search = GridSearchCV(LogisticRegression(max_iter=300, tol=1e-3), {"C": self.strengths}, cv=folds)
+        search = GridSearchCV(LogisticRegression(max_iter=300, tol=1e-3), {"C": list(self.strengths)}, cv=folds)
         search.fit(inputs[kept], target[kept])
         self.description = (
             f"logistic regression on one-hot bases within {self.context} of the base, "

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     import pyfaidx
 
 _LISTED = 12
-_COPY_WIDTH = 80
+# what zlib, Biopython and pyfaidx raise for a broken block
+_DAMAGE = (zlib.error, struct.error, EOFError, RuntimeError, LookupError, ValueError)
+_WIDTH = 70
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _OTHER_COMPRESSIONS = {b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _OTHER_FORMATS = {
@@ -69,6 +71,7 @@ class FastaFile:
         self.lengths = {name: entry.length for name, entry in entries.items()}
         self._entries = entries
         self._seekable = seekable
+        self._version = _version(path)
         self._opened: tuple[int, pyfaidx.Faidx] | None = None
 
     @property
@@ -101,10 +104,17 @@ class FastaFile:
         end = self._checked_end(name, start, end)
         if start == end:
             return ""
+        reader = self._reader()
         try:
-            letters = str(self._reader().fetch(name, start + 1, end))
+            letters = str(reader.fetch(name, start + 1, end))
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: {name}:{start}-{end} holds bytes that are no letters.") from error
+        except _DAMAGE as error:
+            raise InputError(f"{self.path}: damaged at {name}:{start}-{end} ({error}). Copy it again.") from error
+        if len(letters) != end - start:
+            raise InputError(
+                f"{self.path}: ends before {name}:{start}-{end}. Delete its .fai and .gzi, or copy it again."
+            )
         check_letters(letters, f"{self.path}: {name}", offset=start)
         return letters.upper() if upper else letters
 
@@ -145,6 +155,8 @@ class FastaFile:
         import pyfaidx
 
         path, entries = self.path, self._entries
+        if _version(path) != self._version:
+            raise InputError(f"{path}: changed since it was opened. Run again.")
         if not self._seekable:
             path = _plain_copy(path, self.lengths)
             entries = _stored_index(path) or _scan(path)[0]
@@ -173,6 +185,14 @@ def read_fasta(path: Path | str) -> FastaFile:
         return FastaFile(path, stored, seekable=True)
     entries, regular = _scan(path)
     return FastaFile(path, entries, seekable and regular)
+
+
+def write_fasta(path: Path | str, sequences: Iterable[tuple[str, str]], *, width: int = _WIDTH) -> None:
+    """Write `(name, letters)` as a FASTA with lines of `width` letters."""
+    with atomic_write(path) as stream:
+        for name, letters in sequences:
+            stream.write(f">{name}\n")
+            stream.writelines(letters[i : i + width] + "\n" for i in range(0, len(letters), width))
 
 
 def existing_file(path: Path | str, what: str) -> Path:
@@ -400,6 +420,11 @@ def _refuse_empty(path: Path, layouts: dict[str, _Layout]) -> None:
         raise InputError(f"{path}: record {name!r} has no sequence. Remove it, or check the lines below its header.")
 
 
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def _stored_index(path: Path) -> dict[str, _Entry] | None:
     """The index of a file if one is there, no older than the file, and fits it."""
     for place in _places(path, ".fai"):
@@ -420,7 +445,7 @@ def _load_index(path: Path, index: Path) -> dict[str, _Entry] | None:
             if name in entries or entry.length < 1 or entry.line_bases < 1:
                 return None
             entries[name] = entry
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError):
         return None
     return entries if entries and _fits(path, entries) else None
 
@@ -428,20 +453,23 @@ def _load_index(path: Path, index: Path) -> dict[str, _Entry] | None:
 def _fits(path: Path, entries: dict[str, _Entry]) -> bool:
     """Whether an index begins and ends where its file does: another, older file may have taken the place of the first.
 
-    BGZF is not looked into, as the offsets there are those of the text inside.
+    Where BGZF ends is not looked into, as that would mean to decompress it all.
     """
-    if _is_bgzf(path):
-        return True
     in_order = sorted(entries.items(), key=lambda item: item[1].offset)
     (name, first), (_, last) = in_order[0], in_order[-1]
+    with open_binary(path) as stream:
+        header = stream.read(min(first.offset, 2**16)).removeprefix(b"\xef\xbb\xbf").strip()
+    return header[1:].split()[:1] == [name.encode()] and (_is_bgzf(path) or _ends_with(path, last))
+
+
+def _ends_with(path: Path, last: _Entry) -> bool:
     lines, rest = divmod(last.length, last.line_bases)
     end = last.offset + lines * last.line_width + rest
     with path.open("rb") as stream:
-        header = stream.read(min(first.offset, 2**16)).removeprefix(b"\xef\xbb\xbf").strip()
         # the last line may lack its end, of two bytes at most
         stream.seek(max(0, end - 2))
         tail = stream.read(2**12)
-    return header[1:].split()[:1] == [name.encode()] and len(tail) >= 1 and not tail[2:].strip()
+    return len(tail) >= 1 and not tail[2:].strip()
 
 
 def _index_file(path: Path, entries: dict[str, _Entry]) -> Path:
@@ -513,8 +541,8 @@ def _places(path: Path, suffix: str) -> tuple[Path, Path]:
 
 def _cached(path: Path, suffix: str) -> Path:
     """A place in the cache for this very content: another size or date makes another place."""
-    status = path.stat()
-    identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    size, date = _version(path)
+    identity = f"{path.resolve()}|{size}|{date}"
     key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return cache_folder() / f"{key}-{path.name[-60:]}{suffix}"
 
@@ -525,17 +553,18 @@ def _plain_copy(path: Path, lengths: dict[str, int]) -> Path:
     if copy.exists():
         return copy
     _refuse_full_disk(path, copy.parent, lengths)
-    with atomic_write(copy, "wb") as stream:
-        for header, lines in _raw_records(path):
-            letters = b"".join(line.rstrip() for line in lines)
-            name, _ = _name_and_description(header)
-            stream.write(f">{name}\n".encode())
-            stream.writelines(letters[i : i + _COPY_WIDTH] + b"\n" for i in range(0, len(letters), _COPY_WIDTH))
+    write_fasta(copy, _names_and_letters(path))
     return copy
 
 
+def _names_and_letters(path: Path) -> Iterator[tuple[str, str]]:
+    for header, lines in _raw_records(path):
+        letters = b"".join(line.rstrip() for line in lines)
+        yield _name_and_description(header)[0], letters.decode("ascii", "replace")
+
+
 def _refuse_full_disk(path: Path, folder: Path, lengths: dict[str, int]) -> None:
-    needed = sum(len(name.encode()) + 3 + length + length // _COPY_WIDTH for name, length in lengths.items())
+    needed = sum(len(name.encode()) + 3 + length + length // _WIDTH for name, length in lengths.items())
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -27,7 +27,7 @@ _TEST, _VALIDATION, _CYCLE = 2, 4, 5
 
 
 class GenomeAnnotation:
-    """A genome cut into blocks: of every five, the third is for testing, the fifth for validation, the others for training.
+    """A genome cut into blocks: of every five, the third is for testing, the fifth for validation, the rest for training.
 
     Nothing is read across the border of a block. What the annotation excludes (such as the second copy of an inverted
     repeat) is in no block.
@@ -93,8 +93,8 @@ class GenomeAnnotation:
         held_out = [(b.start, b.start + len(b.ids)) for b in self.blocks if b.record == first.name and b.part == "test"]
         figure = plot_track(first, probabilities[first.name], shaded=held_out)
         caption = (
-            "Annotated reading frames above, predicted ones below, for the whole record. Shaded: the test blocks, which "
-            "were not used in training. Grey: not scored."
+            "Annotated reading frames above, predicted ones below, for the whole record. Shaded: the test blocks, "
+            "which were not used in training. Grey: not scored."
         )
         return [Picture(f"Genome track of {first.name}", caption, figure)]
 

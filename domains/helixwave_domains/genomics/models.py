@@ -1,6 +1,7 @@
 """Models on DNA: an embedding of bases, a backbone, and a head for a whole sequence or for each base."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, encode
 from helixwave_domains.genomics.annotation import FRAME_CLASSES
 from helixwave_domains.genomics.fasta import FastaFile, read_fasta
-from helixwave_domains.genomics.tracks import write_bed, write_gff3
 from helixwave_domains.genomics.tracks import segments as find_segments
+from helixwave_domains.genomics.tracks import write_bed, write_gff3
 
 _Probabilities = np.ndarray
 """`[n_class]` for a sequence or `[T, n_class]` for its bases."""
@@ -28,12 +29,14 @@ class _DNAModel(nn.Module):
     Args:
         backbone: `[B, T, D] -> [B, T, D]`.
         classes: names of the classes.
-        complement: for each class, the number of the class that it is on the other strand. If given, evaluation averages
-            the probabilities of both strands (post-hoc conjoining, Caduceus, section 4.3).
+        complement: for each class, the number of the class that it is on the other strand. If given, evaluation
+            averages the probabilities of both strands (post-hoc conjoining, Caduceus, section 4.3).
         dropout: before the head.
     """
 
     config: dict[str, Any]
+    base_complement: Tensor
+    class_complement: Tensor | None
 
     def __init__(self, *, backbone: Backbone, classes: list[str], complement: list[int] | None, dropout: float):
         super().__init__()
@@ -174,7 +177,7 @@ class NucleotideLabeller(_DNAModel):
         return probabilities
 
     def predict_files(self, inputs: Sequence[Path], folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
-        """One BED file for each FASTA file: stretches of one class, the first class left out, with its mean probability."""
+        """One BED file for each FASTA file: stretches of one class (but the first) with its mean probability."""
         for fasta, (path,) in _outputs(inputs, folder, [".bed"], overwrite):
             with atomic_write(path) as f:
                 for record in fasta:
@@ -228,7 +231,7 @@ def _runs(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
     """Stretches of one most probable class: start, end, class, mean probability of it."""
     labels = probabilities.argmax(-1)
     edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         yield start, end, int(labels[start]), float(probabilities[start:end, labels[start]].mean())
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from helixwave.cards import read_card
@@ -40,7 +40,7 @@ class SequenceSplit:
         return len(self.ids[index])
 
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
-        ids = self.ids[index]
+        ids: np.ndarray = self.ids[index]
         if self.either_strand and rng is not None and rng.random() < 0.5:
             ids = reverse_complement(ids).copy()
         return {"inputs": ids, "target": int(self.labels[index])}
@@ -102,7 +102,9 @@ class Nfe2ChipSeq(SequenceData):
     def __init__(self, *, validation: float = 0.15, split_seed: int = 0):
         card = read_card("nfe2_chipseq")
         given = {
-            part: read_class_files({"background": card.file(f"nfe2.neg.{part}.fa"), "peak": card.file(f"nfe2.{part}.fa")})
+            part: read_class_files(
+                {"background": card.file(f"nfe2.neg.{part}.fa"), "peak": card.file(f"nfe2.{part}.fa")}
+            )
             for part in ("tr", "test")
         }
         train, held_out = split_off(given["tr"], validation, split_seed)
@@ -176,4 +178,7 @@ def _read(fasta: str | None, table: str | None, bed: str | None, header: LabelSt
         return read_bed(bed, fasta)
     if fasta is not None and bed is None and table is None:
         return read_headers(fasta, header)
-    raise InputError("data: give data.fasta with labels in its headers, data.table (with or without data.fasta), or data.bed with data.fasta")
+    raise InputError(
+        "data: give data.fasta with labels in its headers, data.table (with or without data.fasta), "
+        "or data.bed with data.fasta"
+    )

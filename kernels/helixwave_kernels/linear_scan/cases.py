@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 VARIANTS = ("real", "complex", "any_sign", "zeros")
+MEASURED = {"B": 2, "D": 256}
+LONGEST_REFERENCE = 16384
 
 
 def random_inputs(

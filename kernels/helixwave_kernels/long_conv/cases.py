@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 VARIANTS = ("causal", "short_kernel", "long_kernel", "circular", "circular_long_kernel", "same", "same_long_kernel")
+MEASURED = {"B": 2, "D": 256}
+LONGEST_REFERENCE = 1024
 
 
 def random_inputs(

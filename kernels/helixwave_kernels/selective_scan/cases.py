@@ -6,6 +6,8 @@ import torch
 
 # what a variant gives: the axes of B and C, and the options
 VARIANTS = ("mamba", "bare", "grouped", "time_invariant", "constant_input_map", "negative_eigenvalues")
+MEASURED = {"B": 2, "D": 256, "N": 16}
+LONGEST_REFERENCE = 16384
 
 
 def random_inputs(

@@ -33,6 +33,8 @@ def selective_scan_chunked(
     dtype = compute_dtype(u)
     (n_batch, _, D), N = u.shape, A.shape[1]
     G = max(map_.shape[2] if map_.ndim == 4 else 1 for map_ in (B, C))
+    # elementwise operations keep this order in memory, so that nothing is copied (and kept) once more below
+    u, delta = (_time_first(tensor).transpose(0, 1) for tensor in (u, delta))
     steps = step_sizes(delta.to(dtype), delta_bias, softplus)
     h0 = u.new_zeros(n_batch, D, N, dtype=dtype) if initial_state is None else initial_state.to(dtype)
     y, h, _ = _scan(

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 VARIANTS = ("silu", "linear", "one_tap")
+MEASURED = {"B": 2, "D": 256, "W": 4}
+LONGEST_REFERENCE = 16384
 
 
 def random_inputs(

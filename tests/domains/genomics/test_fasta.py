@@ -1,4 +1,5 @@
 import bz2
+import errno
 import gzip
 import os
 import pickle
@@ -7,7 +8,7 @@ import shutil
 import pytest
 from helixwave.errors import InputError
 from helixwave_domains.genomics import fasta
-from helixwave_domains.genomics.fasta import Record, hint_for_record, read_fasta
+from helixwave_domains.genomics.fasta import Record, hint_for_record, read_fasta, write_fasta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,6 +92,15 @@ def test_a_fetch_is_a_slice_whatever_the_lines(tmp_path, records, widths, end, l
             assert file.fetch(f"r{number}", start, stop, upper=False) == letters[start:stop]
 
 
+@given(st.dictionaries(st.text("abc|.", min_size=1, max_size=5), st.text("ACGTRN", min_size=1, max_size=30)))
+@settings(max_examples=25, deadline=None)
+def test_what_is_written_is_read(tmp_path_factory, sequences):
+    path = tmp_path_factory.mktemp("fasta") / "a.fa"
+    write_fasta(path, sequences.items(), width=7)
+    if sequences:
+        assert {record.name: record.sequence for record in read_fasta(path)} == sequences
+
+
 def test_going_through_the_records_writes_nothing(write, cache):
     path = write(gzip.compress(TWO), "a.fa.gz")
     list(read_fasta(path))
@@ -133,6 +143,41 @@ def test_index_of_another_file_is_not_believed(write, index):
     path = write(TWO)
     write(index, "a.fa.fai")
     assert read_fasta(path).fetch("two", 4) == "ACGTAC"
+
+
+def test_index_of_another_bgzf_is_not_believed(tmp_path):
+    path = write_bgzf(tmp_path / "a.fa.gz", TWO)
+    (tmp_path / "a.fa.gz.fai").write_bytes(b"other\t8\t18\t5\t6\n")
+    assert read_fasta(path).names == ["one", "two"]
+
+
+def test_damage_behind_an_index_is_found_by_fetch(tmp_path):
+    path = write_bgzf(tmp_path / "a.fa.gz", b">a\n" + b"ACGT" * 2000 + b"\n", block=2000)
+    file, date, data = read_fasta(path), path.stat().st_mtime_ns, path.read_bytes()
+    file.fetch("a")
+    # behind the header of the second block, most of which is only for show
+    second = data.index(data[:4], 4) + 18
+    for where in range(second, second + 20, 4):
+        path.write_bytes(data[:where] + b"\xee" * 4 + data[where + 4 :])
+        os.utime(path, ns=(date, date))
+        file.close()
+        with pytest.raises(InputError, match=r"damaged at a:0-8000 .*Copy it again"):
+            file.fetch("a")
+
+
+def test_index_that_is_too_long_is_found_by_fetch(write, monkeypatch):
+    file = read_fasta(write(TWO))
+    monkeypatch.setattr(file._reader(), "fetch", lambda *_: "ACG")
+    with pytest.raises(InputError, match=r"ends before two:0-10. Delete its .fai and .gzi"):
+        file.fetch("two")
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_file_that_changed_since_is_not_read_with_the_old_index(write, pack):
+    file = read_fasta(write(pack(TWO)))
+    write(pack(TWO[:-5]))
+    with pytest.raises(InputError, match=r"a.fa: changed since it was opened. Run again"):
+        file.fetch("two")
 
 
 def test_index_of_a_file_from_the_future_stays_fresh(write):
@@ -186,8 +231,13 @@ def test_changed_gzip_gets_another_copy(write):
 
 def test_failed_copy_leaves_nothing(write, cache, monkeypatch):
     file = read_fasta(write(gzip.compress(TWO), "a.fa.gz"))
-    write(gzip.compress(TWO)[:-12], "a.fa.gz")
-    with pytest.raises(InputError, match="damaged or cut-off gzip"):
+
+    def fail_half_way(_):
+        yield "one", "ACGT"
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(fasta, "_names_and_letters", fail_half_way)
+    with pytest.raises(InputError, match="the disk is full"):
         file.fetch("one")
     assert stored(cache) == []
 

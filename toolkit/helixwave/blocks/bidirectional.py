@@ -14,8 +14,8 @@ _MAMBA: BlockConfig = {"name": "mamba"}
 class Bidirectional(nn.Module):
     """A block run forwards and another (or the same) run backwards, their outputs combined.
 
-    Each sequence of a padded batch is reversed within its own length. Cost and memory are twice the block's; there is no
-    state to carry. Source: the BiMamba of Caduceus (Schiff et al., 2024, section 4.1) is `combine="add"`.
+    Each sequence of a padded batch is reversed within its own length. Cost and memory are twice the block's; there is
+    no state to carry. Source: the BiMamba of Caduceus (Schiff et al., 2024, section 4.1) is `combine="add"`.
 
     Args:
         block: the causal block.

@@ -1,6 +1,7 @@
 """Hyena: gated long convolutions with implicit filters."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from helixwave_kernels import long_conv, short_conv
@@ -56,7 +57,8 @@ class Hyena(nn.Module):
     def forward(
         self, x: Tensor, state: HyenaState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, HyenaState]:  # [B, T, D] -> [B, T, D]
-        short_state, *pasts = state or (None,) * self.order
+        starts: Sequence[Tensor | None] = state or (None,) * self.order
+        short_state, *pasts = starts
         inputs = self.in_proj(x)
         mixed, short_end = short_conv(
             inputs, self.short_filter.weight.squeeze(1), self.short_filter.bias, initial_state=short_state
@@ -64,7 +66,8 @@ class Hyena(nn.Module):
         if lengths is not None:
             short_end = end_of_inputs(inputs, short_state, self.short_filter.kernel_size[0] - 1, lengths)
         *gates, v = mixed.chunk(self.order + 1, dim=-1)
-        T_past = 0 if pasts[0] is None else pasts[0].shape[1]
+        past = pasts[0]
+        T_past = 0 if past is None else past.shape[1]
         kernels = self.filter_fn(min(x.shape[1] + T_past, self.l_max)).chunk(self.order - 1, dim=0)
         skips = self.filter_fn.bias.chunk(self.order - 1, dim=0)
         ends = []
@@ -90,6 +93,8 @@ class HyenaFilter(nn.Module):
 
     Called with a length it returns the first values of the filter of every channel, `[D, length]`.
     """
+
+    deltas: Tensor
 
     def __init__(self, d_model: int, l_max: int, *, d_filter: int, d_position: int, frequency: float, shift: float):
         super().__init__()

@@ -15,8 +15,8 @@ MambaState = tuple[Tensor, Tensor]
 class Mamba(nn.Module):
     """Selective state space with a short convolution and a gate (Mamba-1).
 
-    `h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t`, `y_t = (C_t h_t + D u_t) silu(z_t)`, with delta, B and C computed from
-    the input. Cost `O(T)`, state `expand d_model (d_state + d_conv - 1)`. Parameters have the published names.
+    `h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t`, `y_t = (C_t h_t + D u_t) silu(z_t)`, with delta, B and C computed
+    from the input. Cost `O(T)`, state `expand d_model (d_state + d_conv - 1)`. Parameters have the published names.
     Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, section 3.
 
     Args:

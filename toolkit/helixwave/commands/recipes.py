@@ -12,7 +12,7 @@ from helixwave.recipe import choices, load_recipe, recipe_names, summary, to_yam
 from helixwave.registry import BASELINES, BLOCKS, DATA, MODELS, OBJECTIVES, Registry
 
 REGISTRIES = {"blocks": BLOCKS, "models": MODELS, "datasets": DATA, "baselines": BASELINES, "objectives": OBJECTIVES}
-Kind = StrEnum("Kind", ["recipes", "backbones", *REGISTRIES])
+Kind = StrEnum("Kind", ["recipes", "backbones", *REGISTRIES])  # type: ignore[misc]
 
 
 def list_parts(

@@ -55,8 +55,7 @@ def resume(
 def _run(recipe: Recipe, folder: RunFolder) -> None:
     from helixwave.train import run as run_recipe
 
-    results = run_recipe(recipe, folder)
-    print(results.verdict)
+    run_recipe(recipe, folder)
     print(f"report: {folder.report}\ncheckpoint: {folder.checkpoint}")
 
 

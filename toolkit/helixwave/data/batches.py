@@ -1,6 +1,7 @@
 """Batches as a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one would."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def make_loader(split: Split, batches: Batches, *, seed: int, epoch: int | None 
     )
 
 
-class _Drawn(Dataset[Example]):
+class _Drawn(Dataset[Any]):
     """The examples of one epoch: each has its own random stream."""
 
     def __init__(self, split: Split, seed: int, epoch: int | None):

@@ -1,0 +1,81 @@
+"""What a finished run says: scores beside the baseline's, as JSON, as a card and as a page."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from helixwave import __version__
+from helixwave.data import Picture
+from helixwave.files import atomic_write
+from helixwave.recipe import Recipe
+from helixwave.report import write_report
+from helixwave.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Results:
+    """Scores on the test split by metric, and what the baseline was.
+
+    Args:
+        monitor: the metric that the run is judged by.
+        model: the model's scores.
+        baseline: the baseline's scores, if there was one.
+        baseline_description: how it was made and tuned.
+        best_epoch: the row of metrics of the epoch whose weights were kept.
+        cpu_seconds: time of all training epochs.
+    """
+
+    monitor: str
+    model: dict[str, float]
+    baseline: dict[str, float] | None
+    baseline_description: str | None
+    best_epoch: dict[str, float]
+    cpu_seconds: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the model beats its baseline; true if there is none."""
+        return self.baseline is None or self.model[self.monitor] > self.baseline[self.monitor]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the model was worth it."""
+        score = self.model[self.monitor]
+        if self.baseline is None:
+            return f"Test {self.monitor} {score:.4f}; no baseline was asked for."
+        other = self.baseline[self.monitor]
+        verb = "beats" if self.better else "does not beat"
+        scores = f"test {self.monitor} {score:.4f} against {other:.4f} ({score - other:+.4f})"
+        return f"The model {verb} its baseline: {scores}."
+
+
+def write_results(
+    folder: RunFolder, recipe: Recipe, results: Results, data: dict[str, Any], pictures: list[Picture], model: nn.Module
+) -> None:
+    """Write `results.json`, the checkpoint's card and, last, the report, which marks the run as complete."""
+    facts = {
+        "test": results.model,
+        "baseline": results.baseline,
+        "baseline_description": results.baseline_description,
+        "monitor": results.monitor,
+        "best_epoch": results.best_epoch,
+        "cpu_seconds": results.cpu_seconds,
+        "data": data,
+    }
+    with atomic_write(folder.results) as f:
+        json.dump(facts, f, indent=2)
+        f.write("\n")
+    with atomic_write(folder.checkpoint / "card.md") as f:
+        f.write(_card(recipe, results))
+    write_report(folder.report, recipe, results, data, pictures, model)
+
+
+def _card(recipe: Recipe, results: Results) -> str:
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in results.model.items())
+    return (
+        f"# {recipe.name}\n\nTrained by helixwave {__version__} with seed {recipe.seed}. {results.verdict}\n\n"
+        f"| test metric | value |\n|---|---|\n{scores}\n\n"
+        '```python\nimport helixwave\n\nmodel = helixwave.load("this folder")\n```\n'
+    )
