@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helixwave.errors import InputError, nearest
+from helixwave.files import cache_folder
 
 STATUSES = {
     "ok": "present and as published",
@@ -118,7 +119,7 @@ def read_card(name: str) -> Card:
 
 
 def data_folder() -> Path:
-    """Where data sets lie: `HELIXWAVE_DATA` or the user's cache.
+    """Where data sets lie: `HELIXWAVE_DATA` or the cache.
 
     Raises:
         InputError: `HELIXWAVE_DATA` names a folder that is not there.
@@ -128,9 +129,7 @@ def data_folder() -> Path:
         if not Path(named).is_dir():
             raise InputError(f"HELIXWAVE_DATA is {named}: there is no such folder. Make it, or unset HELIXWAVE_DATA")
         return Path(named)
-    import pooch
-
-    return Path(pooch.os_cache("helixwave"))
+    return cache_folder()
 
 
 def _cards_folder() -> Path:

@@ -13,19 +13,22 @@ from helixwave import __version__
 from helixwave.backbone import Backbone
 from helixwave.errors import InputError
 from helixwave.files import atomic_write
-from helixwave.registry import MODELS, Config, check_arguments
-from helixwave.signature import signature_of
+from helixwave.registry import MODELS, Config, check_backbone
 
 FORMAT = 1
 
 
-def build_model(config: Config) -> nn.Module:
+def build_model(config: Config, *, where: str = "") -> nn.Module:
     """A model from `{"model": ..., "backbone": ..., "classes": [...]}` with fresh weights; it keeps `config`.
+
+    Args:
+        where: the beginning of an error's message, such as the file that `config` comes from.
 
     Raises:
         InputError: an unknown name or an argument that does not fit.
     """
-    check_arguments("backbone", signature_of(Backbone), config["backbone"])
+    check_backbone(f"{where}backbone", config["backbone"])
+    MODELS.check(f"{where}model", config["model"])
     model = MODELS.build(config["model"], backbone=Backbone(**config["backbone"]), classes=config["classes"])
     model.config = config
     return model
@@ -48,7 +51,7 @@ def load(folder: Path | str) -> Any:
         InputError: no checkpoint there, a damaged file, or tensors that are missing, unexpected or of another shape.
     """
     folder = find_checkpoint(Path(folder))
-    model = build_model(read_config(folder / "config.json"))
+    model = build_model(read_config(folder / "config.json"), where=f"{folder / 'config.json'}: ")
     restore(model, load_tensors(folder / "model.safetensors"), where=str(folder / "model.safetensors"))
     return model.eval()
 

@@ -8,9 +8,9 @@ class InputError(ValueError):
     """The input is wrong. The message says where, what came, what was expected, and the next step."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """A hint for a name that is not among `known`: `Did you mean 'hyena'? Known: hyena, mamba.`"""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     listed = f"Known: {', '.join(names)}." if names else "None is known."
     return f"Did you mean {close[0]!r}? {listed}" if close else listed

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and the folder for those that can be had again."""
 
 import errno
 import os
@@ -51,6 +51,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         if isinstance(error, PermissionError):
             raise InputError(f"{path}: no permission to write there. Choose another folder.") from error
         raise
+
+
+def cache_folder() -> Path:
+    """Where files lie that can be had again: `HELIXWAVE_CACHE`, or the user's cache."""
+    import pooch
+
+    return Path(os.environ.get("HELIXWAVE_CACHE") or pooch.os_cache("helixwave"))
 
 
 def _free(path: Path) -> str:

@@ -46,7 +46,7 @@ class Keeper(lightning.Callback):
         self.seconds += time.process_time() - self.started
         self.history.append(
             {
-                "epoch": trainer.current_epoch,
+                "epoch": trainer.current_epoch + 1,
                 "step": trainer.global_step,
                 "train_loss": task.train_loss.compute(),
                 "val_loss": task.val_loss.compute(),

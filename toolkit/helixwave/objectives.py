@@ -46,10 +46,12 @@ class Classification:
         self.names = list(dict.fromkeys([monitor, *(metrics or ["accuracy", "macro_f1", "mcc"])]))
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean cross entropy over what is scored."""
-        return F.cross_entropy(
-            outputs.flatten(0, -2), target.flatten(), ignore_index=IGNORED, label_smoothing=self.label_smoothing
+        """Mean cross entropy over what is scored; zero if that is nothing."""
+        outputs, target = outputs.flatten(0, -2), target.flatten()
+        total = F.cross_entropy(
+            outputs, target, ignore_index=IGNORED, label_smoothing=self.label_smoothing, reduction="sum"
         )
+        return total / (target != IGNORED).sum().clamp(min=1)
 
     def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, n_class]` in float32 and targets `[M]` of what is scored."""

@@ -41,8 +41,9 @@ def confusion_picture(truth: np.ndarray, probabilities: np.ndarray, classes: lis
             fontsize=8,
             color="white" if value > 0.6 else "black",
         )
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    names = [_plain(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), names)
     axes.set(xlabel="predicted", ylabel="true")
     return Picture("Confusion matrix", "Per cent of each true class (row) that was predicted as each class.", figure)
 
@@ -56,10 +57,12 @@ def roc_picture(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]
         if positive.any() and not positive.all():
             false_rate, true_rate, _ = roc_curve(positive, probabilities[:, number])
             area = roc_auc_score(positive, probabilities[:, number])
-            axes.plot(*_thinned(false_rate, true_rate), label=f"{classes[number]} ({area:.3f})", linewidth=1.2)
+            # the number first, because matplotlib hides what begins with an underscore
+            axes.plot(*_thinned(false_rate, true_rate), label=f"{area:.3f} {_plain(classes[number])}", linewidth=1.2)
+    if axes.lines:
+        axes.legend(fontsize=8, loc="lower right", frameon=False)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    axes.legend(fontsize=8, loc="lower right", frameon=False)
     return Picture(
         "Receiver operating characteristic", "Each class against the rest, with the area under the curve.", figure
     )
@@ -76,8 +79,15 @@ def learning_curves(history: list[dict[str, float]], monitor: str) -> Picture:
     left.legend(fontsize=8, frameon=False)
     right.plot(epochs, [row[f"val_{monitor}"] for row in history], marker=".", linewidth=1.2, color="C2")
     right.set(xlabel="epoch", ylabel=f"validation {monitor}")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
     return Picture("Learning curves", "The weights with the best validation score were kept.", figure)
+
+
+def _plain(name: str) -> str:
+    """A name as matplotlib shows it letter by letter: a pair of dollar signs would begin a formula."""
+    return name.replace("$", r"\$")
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.ndarray]:

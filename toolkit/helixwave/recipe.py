@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from helixwave.errors import InputError, nearest
-from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config, Registry, check_arguments
-from helixwave.signature import read_signature, signature_of
+from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config, Registry, check_arguments, check_backbone
+from helixwave.signature import signature_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Optimizer:
         weight_decay: on matrices only; biases, norms, embeddings and what a block exempts have none.
         warmup: part of all steps over which the rate rises from zero.
         schedule: `cosine` falls to 1 % of `lr` at the last step.
+        betas: of AdamW's running means of the gradient and of its square.
         ema: decay of the moving average of the weights that is evaluated and saved; 0 keeps the plain weights.
     """
 
@@ -27,6 +28,7 @@ class Optimizer:
     weight_decay: float = 0.01
     warmup: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.98)
     ema: float = 0.0
 
     def __post_init__(self) -> None:
@@ -152,9 +154,7 @@ def check_recipe(name: str, config: Config) -> Recipe:
         raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
     if "backbone" not in config:
         raise InputError(f"{name}: backbone is missing. Add backbone={'|'.join(choices()['backbone'])}")
-    check_arguments(
-        f"{name}: backbone", read_signature("helixwave.backbone:Backbone"), _section(name, config, "backbone")
-    )
+    check_backbone(f"{name}: backbone", _section(name, config, "backbone"))
     for key, registry in _PARTS.items():
         if key == "baseline" and config[key] is None:
             continue
@@ -201,6 +201,7 @@ def _compose(name: str, overrides: list[str]) -> Config:
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = _locate(name)
     shipped = f"hydra.searchpath=[file://{files('helixwave_recipes')}]"
@@ -208,14 +209,16 @@ def _compose(name: str, overrides: list[str]) -> Config:
         with initialize_config_dir(str(path.parent), version_base="1.3"):
             composed = compose(path.stem, [shipped, *map(_normalise, overrides)])
         resolved = OmegaConf.to_container(composed, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: {' '.join(str(error).split())}") from error
     return resolved  # type: ignore[return-value]
 
 
 def _locate(name: str) -> Path:
     """The file of a recipe: a path to the user's own, or the name of a shipped one."""
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(".yml"):
+        raise InputError(f"{name}: the name of a recipe file ends in .yaml. Rename it")
+    if name.endswith(".yaml"):
         if not Path(name).is_file():
             raise InputError(f"no recipe file {name}. Shipped recipes: {', '.join(recipe_names())}")
         return Path(name).resolve()
@@ -238,6 +241,9 @@ def _normalise(override: str) -> str:
     """Make `key=value`, `+key=value` and `++key=value` one thing: the checks, not the YAML, decide which keys exist."""
     parsed = _parse(override)
     key = parsed.key_or_group
+    section = override.lstrip("+~").partition("=")[0].partition(".")[0]
+    if section not in _KEYS:
+        raise InputError(f"unknown key {section!r} in {override!r}. {nearest(section, _KEYS)}")
     if parsed.is_sweep_override():
         raise InputError(f"{override!r} lists several values. Add -m to run each of them")
     if parsed.is_delete():

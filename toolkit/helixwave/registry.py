@@ -93,6 +93,18 @@ def _entry_points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
+def check_backbone(where: str, config: Mapping[str, Any]) -> None:
+    """Raise InputError if `helixwave.backbone.Backbone` cannot be built from `config`; nothing is imported."""
+    check_arguments(where, read_signature("helixwave.backbone:Backbone"), config)
+    for key in ("d_model", "n_layer"):
+        if config[key] < 1:
+            raise InputError(f"{where}: {key} is {config[key]}, expected at least 1")
+    if not config["blocks"]:
+        raise InputError(f"{where}: blocks is empty, expected at least one, as in [{{name: {next(iter(BLOCKS))}}}]")
+    if not 0 <= config.get("dropout", 0) < 1:
+        raise InputError(f"{where}: dropout is {config['dropout']}, expected at least 0 and less than 1")
+
+
 def check_arguments(
     where: str, signature: Signature, arguments: Mapping[str, Any], provided: frozenset[str] = frozenset()
 ) -> None:

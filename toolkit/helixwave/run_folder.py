@@ -42,4 +42,10 @@ class RunFolder:
         import yaml
 
         text = self.recipe.read_text(encoding="utf-8")
-        return check_recipe(text.split("\n")[0].lstrip("# "), yaml.safe_load(text))
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{self.recipe}: not valid YAML ({error}). Was it changed by hand?") from error
+        if not isinstance(config, dict):
+            raise InputError(f"{self.recipe} holds no recipe. Was it changed by hand?")
+        return check_recipe(text.split("\n")[0].lstrip("# "), config)

@@ -37,7 +37,7 @@ def read_signature(target: str) -> Signature:
     tree = ast.parse(_source_path(module).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            return _signature_of_node(node)
+            return _signature_of_node(_Aliases(tree).visit(node))
     raise LookupError(f"{module} defines no {name!r} at its top level")
 
 
@@ -50,6 +50,7 @@ def signature_of(constructor: Callable[..., Any]) -> Signature:
             "" if p.default is p.empty else repr(p.default),
         )
         for p in inspect.signature(constructor).parameters.values()
+        if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}
     }
     return Signature(parameters, _first_line(inspect.getdoc(constructor)))
 
@@ -87,6 +88,10 @@ def _accepts_name(name: str, value: object) -> bool:
 
 def _accepts_subscript(container: str, inner: ast.expr, value: object) -> bool:
     items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if container == "Optional":
+        return value is None or accepts(inner, value)
+    if container == "Union":
+        return any(accepts(item, value) for item in items)
     if container == "Literal":
         return any(isinstance(item, ast.Constant) and item.value == value for item in items)
     if container in {"list", "Sequence"}:
@@ -109,6 +114,24 @@ def _source_path(module: str) -> Path:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no module {module!r} with Python source")
     return Path(spec.origin)
+
+
+class _Aliases(ast.NodeTransformer):
+    """Writes out a module's names for a choice of values, as in `Metric = Literal["accuracy", "mcc"]`."""
+
+    def __init__(self, module: ast.Module):
+        self.choices = {
+            node.targets[0].id: node.value
+            for node in module.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_choice(node.value)
+        }
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.choices.get(node.id, node)
+
+
+def _is_choice(node: ast.expr) -> bool:
+    return isinstance(node, ast.Subscript) and _name(node.value) == "Literal"
 
 
 def _signature_of_node(node: ast.ClassDef | ast.FunctionDef) -> Signature:

@@ -19,8 +19,8 @@ from helixwave.recipe import Optimizer
 class Task(lightning.LightningModule):
     """Model, objective and optimiser.
 
-    Everything random in an epoch follows from `seed` and the epoch's number, so a run that is resumed at an epoch's
-    start goes on exactly as if it had not stopped.
+    Everything random in a step follows from `seed` and the step's number, so a run that is resumed goes on exactly as
+    if it had not stopped.
 
     Args:
         model: `model(inputs, lengths) -> outputs`.
@@ -59,8 +59,11 @@ class Task(lightning.LightningModule):
         return self.train_batches(self.trainer.current_epoch)
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.current_epoch)).generate_state(1)[0]))
         self.train_loss.reset()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        # at each step, because loaders and callbacks draw from the same generator at moments of their own
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.objective.loss(self.model(batch["inputs"], batch["lengths"]), batch["target"])

@@ -130,7 +130,7 @@ def _say(line: str) -> None:
 
 def _say_row(max_epochs: int, row: dict[str, float]) -> None:
     scores = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.startswith(("train_", "val_")))
-    _say(f"epoch {row['epoch'] + 1}/{max_epochs}  {scores}  {row['cpu_seconds']:.0f} s cpu")
+    _say(f"epoch {row['epoch']}/{max_epochs}  {scores}  {row['cpu_seconds']:.0f} s cpu")
 
 
 def _progress_bar() -> list[lightning.Callback]:

@@ -37,8 +37,10 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
             return {"tensor": str(len(tensors) - 1)}
         case dict():
             return {"dict": [[_pack(key, tensors), _pack(inner, tensors)] for key, inner in value.items()]}
-        case list() | tuple():
-            return {type(value).__name__: [_pack(inner, tensors) for inner in value]}
+        case list():
+            return {"list": [_pack(inner, tensors) for inner in value]}
+        case tuple():
+            return {"tuple": [_pack(inner, tensors) for inner in value]}
         case None | bool() | int() | float() | str():
             return value
     raise TypeError(f"the training state holds a {type(value).__name__}, which has no place in a safe file")

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler
+from sklearn.preprocessing import FunctionTransformer
 from torch import Tensor
 
 from helixwave_domains.genomics.alphabet import A, reverse_complement_string
@@ -75,7 +75,7 @@ class KmerLogisticRegression:
 
     def _pipeline(self) -> Pipeline:
         vectorizer = CountVectorizer(analyzer="char", lowercase=False)
-        steps = [vectorizer, MaxAbsScaler(), LogisticRegression(max_iter=5000)]
+        steps = [vectorizer, LogisticRegression(max_iter=5000)]
         return make_pipeline(*([FunctionTransformer(_with_other_strand)] if self.both_strands else []), *steps)
 
 

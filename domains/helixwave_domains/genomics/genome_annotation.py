@@ -10,14 +10,10 @@ from helixwave.data import Example, Picture
 from helixwave.data.batches import IGNORED
 from helixwave.errors import InputError
 
-from helixwave_domains.genomics.alphabet import PAD, A, T, count_unknown, encode, reverse_complement
-from helixwave_domains.genomics.annotation import (
-    FRAME_CLASSES,
-    Genome,
-    labels,
-    read_genome,
-    reverse_complement_labels,
-)
+from helixwave_domains.genomics.alphabet import PAD, count_unknown, encode, reverse_complement
+from helixwave_domains.genomics.annotation import read_genome
+from helixwave_domains.genomics.genome import FRAME_CLASSES, Genome, labels, reverse_complement_labels
+from helixwave_domains.genomics.sequences import mutated
 from helixwave_domains.genomics.tracks import plot_track, segments, write_bed, write_gff3
 
 if TYPE_CHECKING:
@@ -27,7 +23,7 @@ _TEST, _VALIDATION, _CYCLE = 2, 4, 5
 
 
 class GenomeAnnotation:
-    """A genome cut into blocks: of every five, the third is for testing, the fifth for validation, the rest for training.
+    """A genome in blocks: of every five, the third is for testing, the fifth for validation, the others for training.
 
     Nothing is read across the border of a block. What the annotation excludes (such as the second copy of an inverted
     repeat) is in no block.
@@ -151,8 +147,7 @@ class _Windows:
         ids, target = block.ids[start : start + self.window], block.target[start : start + self.window]
         if rng.random() < 0.5:
             ids, target = reverse_complement(ids), reverse_complement_labels(target)
-        mutated = np.where(rng.random(len(ids)) < self.mutation, rng.integers(A, T + 1, len(ids)), ids)
-        return {"inputs": mutated, "target": target.copy()}
+        return {"inputs": mutated(ids, self.mutation, rng), "target": target.copy()}
 
 
 class _Blocks:

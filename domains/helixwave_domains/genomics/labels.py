@@ -20,15 +20,8 @@ from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.genomics.alphabet import check_letters, count_iupac, reverse_complement_string
-from helixwave_domains.genomics.fasta import (
-    FastaFile,
-    Record,
-    existing_file,
-    hint,
-    hint_for_record,
-    read_fasta,
-    text_lines,
-)
+from helixwave_domains.genomics.fasta import FastaFile, Record, read_fasta
+from helixwave_domains.genomics.sources import existing_file, hint, hint_for_record, text_lines
 
 Role = Literal["name", "sequence", "label", ""]
 LabelStyle = Literal["word", "pipe", "key"]

@@ -14,8 +14,8 @@ from helixwave.lengths import reverse_valid, valid_mask
 from torch import Tensor, nn
 
 from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, encode
-from helixwave_domains.genomics.annotation import FRAME_CLASSES
 from helixwave_domains.genomics.fasta import FastaFile, read_fasta
+from helixwave_domains.genomics.genome import FRAME_CLASSES
 from helixwave_domains.genomics.tracks import segments as find_segments
 from helixwave_domains.genomics.tracks import write_bed, write_gff3
 
@@ -92,7 +92,7 @@ class SequenceClassifier(_DNAModel):
     """One class for a whole sequence: a linear head on the pooled hidden states of its valid positions.
 
     Args:
-        pool: `mean`, `max`, or `center`, the base in the middle.
+        pool: `mean`, `max`, both side by side (`mean_max`), or `center`, the base in the middle.
         complement: how classes swap on the other strand; see the module. For classes that do not depend on the strand,
             `[0, 1, ...]`.
         dropout: before the head.
@@ -103,12 +103,14 @@ class SequenceClassifier(_DNAModel):
         *,
         backbone: Backbone,
         classes: list[str],
-        pool: Literal["mean", "max", "center"] = "mean",
+        pool: Literal["mean", "max", "mean_max", "center"] = "mean",
         complement: list[int] | None = None,
         dropout: float = 0.0,
     ):
         super().__init__(backbone=backbone, classes=classes, complement=complement, dropout=dropout)
         self.pool = pool
+        if pool == "mean_max":
+            self.head = nn.Linear(2 * backbone.d_model, len(classes))
 
     def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         hidden = self.hidden(inputs, lengths)
@@ -222,9 +224,9 @@ def _pooled(hidden: Tensor, lengths: Tensor, pool: str) -> Tensor:
     if pool == "center":
         return hidden[torch.arange(len(hidden), device=hidden.device), lengths // 2]
     padded = ~valid_mask(lengths, hidden.shape[1])[..., None]
-    if pool == "max":
-        return hidden.masked_fill(padded, -torch.inf).amax(1)
-    return hidden.masked_fill(padded, 0).sum(1) / lengths[:, None]
+    highest = hidden.masked_fill(padded, -torch.inf).amax(1)
+    mean = hidden.masked_fill(padded, 0).sum(1) / lengths[:, None]
+    return {"max": highest, "mean": mean, "mean_max": torch.cat([mean, highest], dim=-1)}[pool]
 
 
 def _runs(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]:

@@ -10,7 +10,7 @@ from helixwave.data import Example, Picture
 from helixwave.errors import InputError
 from sklearn.model_selection import train_test_split
 
-from helixwave_domains.genomics.alphabet import PAD, encode, reverse_complement
+from helixwave_domains.genomics.alphabet import PAD, A, T, encode, reverse_complement
 from helixwave_domains.genomics.labels import (
     LabelledSequences,
     LabelStyle,
@@ -24,12 +24,13 @@ from helixwave_domains.genomics.labels import (
 
 
 class SequenceSplit:
-    """Encoded sequences of one part; training examples may be reverse complemented at random."""
+    """Encoded sequences of one part; training examples may be reverse complemented and mutated at random."""
 
     padding = PAD
 
-    def __init__(self, data: LabelledSequences, *, either_strand: bool):
-        self.sequences, self.labels, self.either_strand = data.sequences, data.labels, either_strand
+    def __init__(self, data: LabelledSequences, *, either_strand: bool, mutation: float = 0.0):
+        self.sequences, self.labels = data.sequences, data.labels
+        self.either_strand, self.mutation = either_strand, mutation
         pairs = zip(data.names, data.sequences, strict=True)
         self.ids = [encode(sequence, name).astype(np.int64) for name, sequence in pairs]
 
@@ -41,8 +42,10 @@ class SequenceSplit:
 
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
         ids: np.ndarray = self.ids[index]
-        if self.either_strand and rng is not None and rng.random() < 0.5:
-            ids = reverse_complement(ids).copy()
+        if rng is not None:
+            ids = mutated(ids, self.mutation, rng)
+            if self.either_strand and rng.random() < 0.5:
+                ids = reverse_complement(ids).copy()
         return {"inputs": ids, "target": int(self.labels[index])}
 
 
@@ -56,11 +59,12 @@ class SequenceData:
         test: LabelledSequences,
         *,
         either_strand: bool,
+        mutation: float,
         dropped: dict[str, int],
     ):
         self.classes, self.dropped = train.classes, dropped
         self.parts = {"train": train, "validation": validation, "test": test}
-        self.train = SequenceSplit(train, either_strand=either_strand)
+        self.train = SequenceSplit(train, either_strand=either_strand, mutation=mutation)
         self.validation = SequenceSplit(validation, either_strand=False)
         self.test = SequenceSplit(test, either_strand=False)
 
@@ -84,11 +88,14 @@ class UciSplice(SequenceData):
         test: part of the sequences for testing.
         validation: part of the sequences for validation.
         split_seed: draws the stratified split, apart from the run's seed.
+        mutation: part of the bases of a training sequence that is replaced by a random one.
     """
 
-    def __init__(self, *, test: float = 0.2, validation: float = 0.1, split_seed: int = 0):
+    def __init__(self, *, test: float = 0.2, validation: float = 0.1, split_seed: int = 0, mutation: float = 0.0):
         data = read_uci_splice(read_card("uci_splice").file("spliceData.txt"))
-        super().__init__(**_deduplicated_split(data, test, validation, split_seed), either_strand=False)
+        super().__init__(
+            **_deduplicated_split(data, test, validation, split_seed), either_strand=False, mutation=mutation
+        )
 
 
 class Nfe2ChipSeq(SequenceData):
@@ -97,9 +104,10 @@ class Nfe2ChipSeq(SequenceData):
     Args:
         validation: part of the training sequences for validation.
         split_seed: draws the stratified validation part, apart from the run's seed.
+        mutation: part of the bases of a training sequence that is replaced by a random one.
     """
 
-    def __init__(self, *, validation: float = 0.15, split_seed: int = 0):
+    def __init__(self, *, validation: float = 0.15, split_seed: int = 0, mutation: float = 0.0):
         card = read_card("nfe2_chipseq")
         given = {
             part: read_class_files(
@@ -108,7 +116,7 @@ class Nfe2ChipSeq(SequenceData):
             for part in ("tr", "test")
         }
         train, held_out = split_off(given["tr"], validation, split_seed)
-        super().__init__(train, held_out, given["test"], either_strand=True, dropped={})
+        super().__init__(train, held_out, given["test"], either_strand=True, mutation=mutation, dropped={})
 
 
 class LabelledFasta(SequenceData):
@@ -124,6 +132,7 @@ class LabelledFasta(SequenceData):
         test: part of the sequences for testing.
         validation: part of the sequences for validation.
         split_seed: draws the stratified split, apart from the run's seed.
+        mutation: part of the bases of a training sequence that is replaced by a random one.
     """
 
     def __init__(
@@ -137,9 +146,17 @@ class LabelledFasta(SequenceData):
         test: float = 0.2,
         validation: float = 0.1,
         split_seed: int = 0,
+        mutation: float = 0.0,
     ):
         data = _read(fasta, table, bed, header)
-        super().__init__(**_deduplicated_split(data, test, validation, split_seed), either_strand=either_strand)
+        super().__init__(
+            **_deduplicated_split(data, test, validation, split_seed), either_strand=either_strand, mutation=mutation
+        )
+
+
+def mutated(ids: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarray:
+    """A copy of token ids in which about `part` of the bases are replaced by a random one."""
+    return np.where(rng.random(len(ids)) < part, rng.integers(A, T + 1, len(ids)), ids)
 
 
 def split_off(data: LabelledSequences, part: float, seed: int) -> tuple[LabelledSequences, LabelledSequences]:

@@ -1,6 +1,6 @@
 """From a prediction per base to genes: decoding, GFF3 and BED, and a picture of a genome's six reading frames.
 
-A base's class says where in its codon it lies (see `annotation`). Along a gene the codon position advances by one per
+A base's class says where in its codon it lies (see `genome`). Along a gene the codon position advances by one per
 base, so in terms of the reading frame, which is class and position taken together, a gene is one state that stays. The
 decoder looks for the likeliest path through seven states, nothing and the six reading frames, in which each change of
 state costs `switch_penalty`: a few uncertain bases within a gene do not break it, a few stray ones make none.
@@ -19,7 +19,7 @@ from helixwave.errors import InputError
 from helixwave.files import atomic_write
 from numpy.typing import NDArray
 
-from helixwave_domains.genomics.annotation import FRAME_CLASSES, CodingSegment, Genome, Interval, Strand, labels
+from helixwave_domains.genomics.genome import FRAME_CLASSES, CodingSegment, Genome, Interval, Strand, labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

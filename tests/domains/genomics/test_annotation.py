@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 from helixwave.errors import InputError
 from helixwave_domains.genomics.alphabet import reverse_complement_string
-from helixwave_domains.genomics.annotation import (
+from helixwave_domains.genomics.annotation import read_genome, write_coding_table
+from helixwave_domains.genomics.fasta import write_fasta
+from helixwave_domains.genomics.genome import (
     FRAME_CLASSES,
     IGNORED,
     CodingSegment,
     Genome,
     exclude_inverted_repeat,
     labels,
-    read_genome,
     reverse_complement,
     reverse_complement_labels,
-    write_coding_table,
 )
-from helixwave_domains.genomics.fasta import write_fasta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

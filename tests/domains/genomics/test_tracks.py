@@ -3,17 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helixwave.errors import InputError
-from helixwave_domains.genomics.annotation import (
+from helixwave_domains.genomics.annotation import read_genome
+from helixwave_domains.genomics.fasta import write_fasta
+from helixwave_domains.genomics.genome import (
     IGNORED,
     CodingSegment,
     Genome,
     coding_classes,
     labels,
-    read_genome,
     reverse_complement,
     reverse_complement_labels,
 )
-from helixwave_domains.genomics.fasta import write_fasta
 from helixwave_domains.genomics.tracks import Segment, plot_track, segments, write_bed, write_gff3
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from helixwave_kernels import long_conv, short_conv
 from torch import Tensor, nn
 
 from helixwave.blocks.mamba import end_of_inputs
-from helixwave.lengths import last_valid
+from helixwave.lengths import last_valid, valid_mask
 
 HyenaState = tuple[Tensor, ...]
 
@@ -81,11 +82,15 @@ class Hyena(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """One long convolution after `past`, the inputs before this call; returns also the past of the next call."""
         T = v.shape[1]
+        if lengths is not None:
+            # exact zeros, because the rounding of a Fourier transform spreads over all positions
+            v = v.masked_fill(~valid_mask(lengths, T)[..., None], 0)
         joined = v if past is None else torch.cat([past.to(v), v], dim=1)
         if lengths is not None:
             lengths = lengths + joined.shape[1] - T
         end = last_valid(joined, min(joined.shape[1], self.l_max - 1), lengths)
-        return long_conv(joined, kernel, skip)[:, -T:], end
+        y = cast(Tensor, long_conv(joined, kernel, skip))
+        return y[:, -T:], end
 
 
 class HyenaFilter(nn.Module):
@@ -118,14 +123,17 @@ class HyenaFilter(nn.Module):
         self.register_buffer("deltas", torch.linspace(slowest, fastest, d_model).abs(), persistent=False)
 
     def forward(self, length: int) -> Tensor:  # -> [D, length]
-        device = self.bias.device
-        step = torch.arange(length, device=device, dtype=torch.float32)
-        time = step / max(self.l_max - 1, 1)
-        band = torch.linspace(1e-4, self.n_band - 1, self.n_band, device=device)
+        # in float32 even under autocast: a sine of large arguments has no digits to spare
+        with torch.autocast(self.bias.device.type, enabled=False):
+            step = torch.arange(length, device=self.bias.device, dtype=torch.float32)
+            time = step / max(self.l_max - 1, 1)
+            window = torch.exp(-time[:, None] * self.deltas) + self.shift
+            return (self.implicit_filter(self._features(step, time)) * window).T
+
+    def _features(self, step: Tensor, time: Tensor) -> Tensor:  # -> [length, d_position]
+        band = torch.linspace(1e-4, self.n_band - 1, self.n_band, device=step.device)
         angle = band * (2 * math.pi / self.l_max) * step[:, None]
-        features = torch.cat([time[:, None], angle.cos(), -angle.sin()], dim=-1)  # [length, d_position]
-        window = torch.exp(-time[:, None] * self.deltas) + self.shift
-        return (self.implicit_filter(features) * window).T
+        return torch.cat([time[:, None], angle.cos(), -angle.sin()], dim=-1)
 
 
 class Sine(nn.Module):

@@ -1,0 +1,16 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data that `HELIXWAVE_DATA` names."""
+    named = os.environ.get("HELIXWAVE_DATA")
+    if named:
+        return Path(named)
+    reason = "HELIXWAVE_DATA is not set: real data are needed"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and CI runs every test. Run `helixwave data fetch` and set it to that folder")
+    pytest.skip(reason)
