@@ -29,7 +29,7 @@ def pictures(classes):
 
 def results(score, baseline):
     scores = {"accuracy": baseline, "mcc": 0.1234} if baseline is not None else None
-    return Results("accuracy", {"accuracy": score, "mcc": 0.5432}, scores, "counting <b>", HISTORY[1], 12.0)
+    return Results("accuracy", "max", {"accuracy": score, "mcc": 0.5432}, scores, "counting <b>", HISTORY[1], 12.0)
 
 
 def page(path, *, name="genomics/annotate", config=CONFIG, score=0.9, baseline=0.8, drawn=(), data=None):

@@ -9,7 +9,6 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
-    MulticlassAveragePrecision,
     MulticlassF1Score,
     MulticlassMatthewsCorrCoef,
 )
@@ -18,7 +17,7 @@ from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
 from helixwave.pictures import confusion_picture, roc_picture
 
-Metric = Literal["accuracy", "macro_f1", "mcc", "auroc", "auprc"]
+Metric = Literal["accuracy", "macro_f1", "mcc", "auroc"]
 
 
 class Classification:
@@ -67,7 +66,6 @@ class Classification:
             "macro_f1": lambda: MulticlassF1Score(n, average="macro"),
             "mcc": lambda: MulticlassMatthewsCorrCoef(n),
             "auroc": lambda: MulticlassAUROC(n),
-            "auprc": lambda: MulticlassAveragePrecision(n),
         }
         return MetricCollection({name: make[name]() for name in self.names})
 

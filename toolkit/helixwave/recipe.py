@@ -1,5 +1,6 @@
 """Recipes: a whole run in one YAML page, composed by Hydra and checked strictly before anything heavy is imported."""
 
+import math
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from itertools import product
@@ -20,7 +21,7 @@ class Optimizer:
         weight_decay: on matrices only; biases, norms, embeddings and what a block exempts have none.
         warmup: part of all steps over which the rate rises from zero.
         schedule: `cosine` falls to 1 % of `lr` at the last step.
-        betas: of AdamW's running means of the gradient and of its square.
+        beta2: of AdamW's running mean of the squared gradient.
         ema: decay of the moving average of the weights that is evaluated and saved; 0 keeps the plain weights.
     """
 
@@ -28,13 +29,14 @@ class Optimizer:
     weight_decay: float = 0.01
     warmup: float = 0.1
     schedule: Literal["cosine", "constant"] = "cosine"
-    betas: tuple[float, float] = (0.9, 0.98)
+    beta2: float = 0.98
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimizer.lr", self.lr, "more than 0")
+        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "more than 0")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         _require(0 <= self.warmup <= 1, "optimizer.warmup", self.warmup, "0 to 1")
+        _require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "at least 0 and less than 1")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "at least 0 and less than 1")
 
 
@@ -210,6 +212,11 @@ def _compose(name: str, overrides: list[str]) -> Config:
             composed = compose(path.stem, [shipped, *map(_normalise, overrides)])
         resolved = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+        if str(error).startswith("Could not override 'backbone'"):
+            advice = "begin the recipe with `defaults: [/backbone: hyena, _self_]`"
+            raise InputError(
+                f"{name}: its backbone is written out, no choice can replace it. To have one, {advice}"
+            ) from error
         raise InputError(f"{name}: {' '.join(str(error).split())}") from error
     return resolved  # type: ignore[return-value]
 

@@ -118,7 +118,7 @@ def check_arguments(
             raise InputError(f"{where}: unknown key {name!r}. {nearest(name, known)}")
         if not accepts(known[name].annotation, value):
             raise InputError(f"{where}: {name} is {value!r}, expected {known[name].type_name}")
-        if "BlockConfig" in known[name].type_name:
+        if value is not None and "BlockConfig" in known[name].type_name:
             for i, block in enumerate(value if isinstance(value, list) else [value]):
                 BLOCKS.check(f"{where}.{name}[{i}]" if isinstance(value, list) else f"{where}.{name}", block)
     missing = [name for name, p in known.items() if p.required and name not in arguments]

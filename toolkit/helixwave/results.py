@@ -20,6 +20,7 @@ class Results:
 
     Args:
         monitor: the metric that the run is judged by.
+        mode: whether the best score is the `max` or the `min`.
         model: the model's scores.
         baseline: the baseline's scores, if there was one.
         baseline_description: how it was made and tuned.
@@ -28,6 +29,7 @@ class Results:
     """
 
     monitor: str
+    mode: str
     model: dict[str, float]
     baseline: dict[str, float] | None
     baseline_description: str | None
@@ -37,7 +39,10 @@ class Results:
     @property
     def better(self) -> bool:
         """Whether the model beats its baseline; true if there is none."""
-        return self.baseline is None or self.model[self.monitor] > self.baseline[self.monitor]
+        if self.baseline is None:
+            return True
+        gain = self.model[self.monitor] - self.baseline[self.monitor]
+        return gain > 0 if self.mode == "max" else gain < 0
 
     @property
     def verdict(self) -> str:

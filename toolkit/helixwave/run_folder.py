@@ -33,6 +33,15 @@ class RunFolder:
         with atomic_write(self.recipe) as f:
             f.write(f"# {recipe.name}\n{to_yaml(recipe.config)}")
 
+    def discard_if_unused(self) -> None:
+        """Take a run away that ended before its first epoch did, so that the same command can be given again."""
+        if self.state.exists() or self.checkpoint.exists():
+            return
+        for file in (self.recipe, self.log):
+            file.unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def read_recipe(self) -> Recipe:
         """The recipe of an existing run."""
         if not self.recipe.is_file():

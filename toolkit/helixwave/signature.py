@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +38,8 @@ def read_signature(target: str) -> Signature:
     tree = ast.parse(_source_path(module).read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            if _inherits_constructor(node):
+                return signature_of(getattr(import_module(module), name))
             return _signature_of_node(_Aliases(tree).visit(node))
     raise LookupError(f"{module} defines no {name!r} at its top level")
 
@@ -94,7 +97,11 @@ def _accepts_subscript(container: str, inner: ast.expr, value: object) -> bool:
         return any(accepts(item, value) for item in items)
     if container == "Literal":
         return any(isinstance(item, ast.Constant) and item.value == value for item in items)
-    if container in {"list", "Sequence"}:
+    if container == "tuple" and ast.unparse(items[-1]) != "...":
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            return False
+        return all(accepts(item, element) for item, element in zip(items, value, strict=True))
+    if container in {"list", "Sequence", "tuple"}:
         return isinstance(value, list | tuple) and all(accepts(items[0], element) for element in value)
     return _accepts_name(container, value)
 
@@ -117,21 +124,30 @@ def _source_path(module: str) -> Path:
 
 
 class _Aliases(ast.NodeTransformer):
-    """Writes out a module's names for a choice of values, as in `Metric = Literal["accuracy", "mcc"]`."""
+    """Writes out names that a module gives to choices and plain values: `Metric = Literal["mcc"]`, `_SIZES = (3, 4)`."""
 
     def __init__(self, module: ast.Module):
-        self.choices = {
-            node.targets[0].id: node.value
-            for node in module.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and _is_choice(node.value)
-        }
+        self.values: dict[str, ast.expr] = {}
+        for node in module.body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            value = getattr(node, "value", None)
+            if isinstance(target, ast.Name) and value is not None and _is_plain(value):
+                self.values[target.id] = value
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.choices.get(node.id, node)
+        return self.values.get(node.id, node)
 
 
-def _is_choice(node: ast.expr) -> bool:
-    return isinstance(node, ast.Subscript) and _name(node.value) == "Literal"
+def _is_plain(node: ast.expr) -> bool:
+    is_choice = isinstance(node, ast.Subscript) and _name(node.value) == "Literal"
+    return is_choice or isinstance(node, ast.Constant | ast.Tuple | ast.List | ast.Dict)
+
+
+def _inherits_constructor(node: ast.ClassDef | ast.FunctionDef) -> bool:
+    """Whether a class has arguments that its own text does not show."""
+    if isinstance(node, ast.FunctionDef) or not node.bases:
+        return False
+    return not any(isinstance(member, ast.FunctionDef) and member.name == "__init__" for member in node.body)
 
 
 def _signature_of_node(node: ast.ClassDef | ast.FunctionDef) -> Signature:

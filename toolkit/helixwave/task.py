@@ -85,7 +85,8 @@ class Task(lightning.LightningModule):
         self.val_loss.add(self.objective.loss(outputs, batch["target"]), len(batch["lengths"]))
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.settings.weight_decay), lr=self.settings.lr)
+        groups = parameter_groups(self.model, self.settings.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.settings.lr, betas=(0.9, self.settings.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

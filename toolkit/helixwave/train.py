@@ -43,7 +43,13 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         baseline, description = _score_baseline(recipe, source, objective)
         assert keeper.best is not None
         results = Results(
-            objective.monitor, objective.score(outputs, target), baseline, description, keeper.best, keeper.seconds
+            monitor=objective.monitor,
+            mode=objective.mode,
+            model=objective.score(outputs, target),
+            baseline=baseline,
+            baseline_description=description,
+            best_epoch=keeper.best,
+            cpu_seconds=keeper.seconds,
         )
         pictures = [
             *objective.pictures(outputs, target),

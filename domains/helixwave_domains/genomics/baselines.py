@@ -88,7 +88,7 @@ class LocalLogisticRegression:
         most: training positions, drawn at random, to keep the fit quick.
     """
 
-    def __init__(self, *, context: int = 45, strengths: Sequence[float] = _STRENGTHS[:5], most: int = 40000):
+    def __init__(self, *, context: int = 45, strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0), most: int = 40000):
         self.context, self.strengths, self.most, self.description = context, strengths, most, ""
 
     def predict(self, data: GenomeAnnotation) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from helixwave_kernels import long_conv, short_conv
 from torch import Tensor, nn
 
 from helixwave.blocks.mamba import end_of_inputs
+from helixwave.errors import InputError
 from helixwave.lengths import last_valid, valid_mask
 
 HyenaState = tuple[Tensor, ...]
@@ -104,7 +105,7 @@ class HyenaFilter(nn.Module):
     def __init__(self, d_model: int, l_max: int, *, d_filter: int, d_position: int, frequency: float, shift: float):
         super().__init__()
         if d_position % 2 == 0 or d_position < 3:
-            raise ValueError(
+            raise InputError(
                 f"d_position is {d_position}, expected an odd number from 3: time and pairs of cosine and sine"
             )
         self.l_max, self.n_band, self.shift = l_max, (d_position - 1) // 2, shift

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from helixwave.cards import STATUSES, card_names, data_folder, read_card
@@ -26,7 +27,7 @@ def list_cards() -> None:
         card = read_card(name)
         here = sum(card.locate(file.path) is not None for file in card.files)
         status = "here" if here == len(card.files) else f"{here} of {len(card.files)} files"
-        table.add_row(name, card.title, card.licence, f"{card.size / 1e6:.1f} MB", status)
+        table.add_row(*map(escape, (name, card.title, card.licence, f"{card.size / 1e6:.1f} MB", status)))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\ndata folder: {data_folder()}", style="dim")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from helixwave.commands.train import OverridesArgument, RecipeArgument
@@ -32,7 +33,7 @@ def list_parts(
     table.add_column(kind.value, no_wrap=True, style="bold")
     table.add_column("what it is")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(highlight=False).print(table)
 
 
@@ -62,5 +63,5 @@ def _rows(registry: Registry) -> list[tuple[str, str]]:
             for argument, parameter in signature.parameters.items()
             if argument not in registry.provided
         ]
-        rows.append((name, f"{signature.summary}\n[dim]{', '.join(arguments)}[/dim]"))
+        rows.append((name, f"{signature.summary}\n{', '.join(arguments)}"))
     return rows

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from helixwave.errors import InputError
 from helixwave.recipe import Recipe, expand_sweep, load_recipe
 from helixwave.run_folder import RunFolder
 
@@ -34,7 +35,11 @@ def train(
     folders = [RunFolder(root / _label(combination) if multirun else root) for combination in combinations]
     for folder, checked in zip(folders, recipes, strict=True):
         folder.create(checked)
-        _run(checked, folder)
+        try:
+            _run(checked, folder)
+        except InputError:
+            folder.discard_if_unused()
+            raise
 
 
 def resume(

@@ -1,0 +1,87 @@
+"""Every recipe of the domain runs, with every backbone, on a size that takes a moment."""
+
+import csv
+import json
+from pathlib import Path
+
+import helixwave
+import numpy as np
+import pytest
+from helixwave.recipe import choices, load_recipe, recipe_names
+from helixwave.run_folder import RunFolder
+from helixwave.train import run
+
+TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "backbone.d_model=8"]
+SMALLER = {
+    "genomics/annotate": ["data.window=32", "data.repeats=0.01", "baseline.most=700", "baseline.context=5"],
+    "genomics/splice": ["baseline.strengths=[0.1]"],
+    "genomics/tfbs": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+    "genomics/classify": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+}
+
+
+def table(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [f"{''.join(rng.choice(list('ACGT'), 20 + i % 7))},{'xy'[i % 2]}" for i in range(60)]
+    path = folder / "labels.csv"
+    path.write_text("sequence,label\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def overrides(name: str, folder: Path) -> list[str]:
+    own = [f"data.table={table(folder)}"] if name == "genomics/classify" else []
+    return [*TINY, *SMALLER[name], *own]
+
+
+def run_tiny(name: str, folder: Path, *more: str) -> RunFolder:
+    place = RunFolder(folder / "run")
+    recipe = load_recipe(name, [*overrides(name, folder), *more])
+    place.create(recipe)
+    run(recipe, place)
+    return place
+
+
+def check_run(place: RunFolder) -> None:
+    scores = json.loads(place.results.read_text())
+    assert 0 <= scores["test"][scores["monitor"]] <= 1
+    assert scores["test"].keys() == scores["baseline"].keys()
+    assert scores["baseline_description"]
+    assert len(list(csv.DictReader(place.metrics.read_text().splitlines()))) == 1
+    page = place.report.read_text()
+    assert f"{scores['test'][scores['monitor']]:.4f}" in page
+    assert f"{scores['baseline'][scores['monitor']]:.4f}" in page
+    assert not list(place.path.rglob(".*")), "no temporary file is left"
+
+
+def test_every_recipe_of_the_domain_is_covered() -> None:
+    assert [name for name in recipe_names() if name.startswith("genomics/")] == sorted(SMALLER)
+
+
+def test_annotate_the_embedded_genome(tmp_path: Path) -> None:
+    place = run_tiny("genomics/annotate", tmp_path)
+    check_run(place)
+    assert (place.path / "predicted.gff3").read_text().startswith("##gff-version 3\n##sequence-region NC_000932.1")
+    assert (place.path / "predicted.bed").exists()
+    assert "Genome track of NC_000932.1" in place.report.read_text()
+    assert helixwave.load(place.path).predict("ACGTNACGT").shape == (9, 7)
+
+
+@pytest.mark.parametrize("backbone", choices()["backbone"])
+def test_annotate_an_own_genome(backbone: str, tmp_path: Path) -> None:
+    (tmp_path / "my.fa").write_text(">c\n" + "ATGAAACCCGGGTTTTAA" * 80 + "\n")
+    genes = "".join(f"c\tx\tCDS\t{i}\t{i + 17}\t.\t{'+-'[i % 2]}\t0\tID=g{i}\n" for i in range(1, 1400, 37))
+    (tmp_path / "my.gff3").write_text("##gff-version 3\n" + genes)
+    own = [f"data.genome={tmp_path}/my.fa", f"data.annotation={tmp_path}/my.gff3", "data.block=100", "data.repeats=1"]
+    check_run(run_tiny("genomics/annotate", tmp_path, f"backbone={backbone}", *own))
+
+
+@pytest.mark.parametrize("backbone", choices()["backbone"])
+def test_classify(backbone: str, tmp_path: Path) -> None:
+    place = run_tiny("genomics/classify", tmp_path, f"backbone={backbone}")
+    check_run(place)
+    assert helixwave.load(place.path).classes == ["x", "y"]
+
+
+@pytest.mark.parametrize("name", ["genomics/splice", "genomics/tfbs"])
+def test_recipes_on_published_data(name: str, tmp_path: Path, data_folder: Path) -> None:
+    check_run(run_tiny(name, tmp_path))
