@@ -124,7 +124,7 @@ def _source_path(module: str) -> Path:
 
 
 class _Aliases(ast.NodeTransformer):
-    """Writes out names that a module gives to choices and plain values: `Metric = Literal["mcc"]`, `_SIZES = (3, 4)`."""
+    """Writes out what a module names: `Metric = Literal["mcc"]` or a plain value, `_SIZES = (3, 4)`."""
 
     def __init__(self, module: ast.Module):
         self.values: dict[str, ast.expr] = {}
