@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from helixwave.checkpoint import build_model, load
 from helixwave.data import Source, Split, make_loader
 from helixwave.keeper import Keeper
 from helixwave.pictures import learning_curves
+from helixwave.progress import EpochBar, console
 from helixwave.recipe import Recipe
 from helixwave.registry import BASELINES, DATA, OBJECTIVES
 from helixwave.results import Results, write_results
@@ -24,7 +24,6 @@ from helixwave.run_folder import RunFolder
 from helixwave.task import Task
 from helixwave.training_state import SafetensorsIO
 
-console = Console(highlight=False, soft_wrap=True)
 log = logging.getLogger("helixwave")
 
 
@@ -51,11 +50,12 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
             best_epoch=keeper.best,
             cpu_seconds=keeper.seconds,
         )
-        pictures = [
-            *objective.pictures(outputs, target),
-            *source.export(model, folder.path),
-            learning_curves(keeper.history, objective.monitor),
-        ]
+        with console.status("writing predictions and pictures"):
+            pictures = [
+                *objective.pictures(outputs, target),
+                *source.export(model, folder.path),
+                learning_curves(keeper.history, objective.monitor),
+            ]
         write_results(folder, recipe, results, source.describe(), pictures, model)
         _say(results.verdict)
     return results
@@ -99,12 +99,12 @@ def _trainer(recipe: Recipe, keeper: Keeper) -> lightning.Trainer:
         devices=settings.devices,
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip,
-        callbacks=[keeper, *_progress_bar()],
+        callbacks=[keeper, EpochBar()],
         plugins=[SafetensorsIO()],
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=console.is_terminal,
+        enable_progress_bar=False,
         num_sanity_val_steps=0,
         # each epoch has its own loader, a function of the seed and the epoch's number
         reload_dataloaders_every_n_epochs=1,
@@ -125,7 +125,8 @@ def _score_baseline(recipe: Recipe, source: Source, objective: Any) -> tuple[dic
         return None, None
     baseline = BASELINES.build(recipe.config["baseline"])
     _say(f"baseline on the same split: {recipe.config['baseline']['name']}")
-    outputs, target = baseline.predict(source)
+    with console.status("fitting the baseline"):
+        outputs, target = baseline.predict(source)
     return objective.score(outputs, target), baseline.description
 
 
@@ -137,14 +138,6 @@ def _say(line: str) -> None:
 def _say_row(max_epochs: int, row: dict[str, float]) -> None:
     scores = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name.startswith(("train_", "val_")))
     _say(f"epoch {row['epoch']}/{max_epochs}  {scores}  {row['cpu_seconds']:.0f} s cpu")
-
-
-def _progress_bar() -> list[lightning.Callback]:
-    if not console.is_terminal:
-        return []
-    from lightning.pytorch.callbacks import RichProgressBar
-
-    return [RichProgressBar(leave=False)]
 
 
 @contextmanager

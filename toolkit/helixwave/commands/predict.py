@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 
 def predict(
@@ -19,5 +20,6 @@ def predict(
     from helixwave.checkpoint import load
 
     model = load(checkpoint)
-    for path in model.predict_files(inputs, output, overwrite=overwrite):
-        print(path)
+    with Console(stderr=True).status(f"predicting {len(inputs)} file{'s' * (len(inputs) > 1)}"):
+        for path in model.predict_files(inputs, output, overwrite=overwrite):
+            print(path)
