@@ -9,6 +9,7 @@ import lightning
 
 from helixwave.checkpoint import save
 from helixwave.files import atomic_write
+from helixwave.recipe import Trainer
 from helixwave.run_folder import RunFolder
 
 
@@ -16,7 +17,7 @@ class Keeper(lightning.Callback):
     """At each epoch's end: one row of metrics, the best weights so far, and the state to resume from.
 
     Args:
-        patience: stop after so many epochs without a better score.
+        settings: which epoch's weights to keep, and for how long to wait for a better score.
         report: called with each row of metrics.
     """
 
@@ -25,19 +26,23 @@ class Keeper(lightning.Callback):
         folder: RunFolder,
         monitor: str,
         mode: str,
-        patience: int | None,
+        settings: Trainer,
         report: Callable[[dict[str, float]], None],
     ):
         self.folder, self.monitor, self.mode = folder, f"val_{monitor}", mode
-        self.patience, self.report = patience, report
+        self.settings, self.report = settings, report
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
     @property
-    def best(self) -> dict[str, float] | None:
-        """The row of the epoch whose weights are kept: the first of the best."""
+    def kept(self) -> dict[str, float]:
+        """The row of the epoch whose weights are kept: the last, or the first of the best."""
+        return self.history[-1] if self.settings.keep == "last" else self._best
+
+    @property
+    def _best(self) -> dict[str, float]:
         better = max if self.mode == "max" else min
-        return better(self.history, key=lambda row: row[self.monitor], default=None)
+        return better(self.history, key=lambda row: row[self.monitor])
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
         self.started = time.process_time()
@@ -54,7 +59,7 @@ class Keeper(lightning.Callback):
                 "cpu_seconds": round(self.seconds, 1),
             }
         )
-        if self.best is self.history[-1]:
+        if self.kept is self.history[-1]:
             save(task.evaluated, self.folder.checkpoint)
         self._write_metrics()
         trainer.save_checkpoint(self.folder.state)
@@ -64,11 +69,8 @@ class Keeper(lightning.Callback):
     @property
     def exhausted(self) -> bool:
         """Whether the score has not risen for longer than the patience."""
-        return (
-            self.patience is not None
-            and self.best is not None
-            and self.history[-1]["epoch"] - self.best["epoch"] >= self.patience
-        )
+        patience = self.settings.patience
+        return patience is not None and self.history[-1]["epoch"] - self._best["epoch"] >= patience
 
     def _write_metrics(self) -> None:
         with atomic_write(self.folder.metrics) as f:

@@ -82,7 +82,7 @@ def learning_curves(history: list[dict[str, float]], monitor: str) -> Picture:
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.tight_layout()
-    return Picture("Learning curves", "The weights with the best validation score were kept.", figure)
+    return Picture("Learning curves", "Training and validation loss, and the validation score, by epoch.", figure)
 
 
 def _plain(name: str) -> str:

@@ -46,6 +46,7 @@ class Trainer:
 
     Args:
         max_epochs: passes over the training data.
+        keep: the weights of the epoch with the `best` validation score, or of the `last` one.
         patience: stop after so many epochs without a better validation score; null never stops early.
         gradient_clip: largest norm of the gradient; null does not clip.
         precision: `bf16-mixed` for bfloat16 autocast.
@@ -54,6 +55,7 @@ class Trainer:
     """
 
     max_epochs: int = 10
+    keep: Literal["best", "last"] = "best"
     patience: int | None = None
     gradient_clip: float | None = 1.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

@@ -24,7 +24,7 @@ class Results:
         model: the model's scores.
         baseline: the baseline's scores, if there was one.
         baseline_description: how it was made and tuned.
-        best_epoch: the row of metrics of the epoch whose weights were kept.
+        kept_epoch: the row of metrics of the epoch whose weights were kept.
         cpu_seconds: time of all training epochs.
     """
 
@@ -33,7 +33,7 @@ class Results:
     model: dict[str, float]
     baseline: dict[str, float] | None
     baseline_description: str | None
-    best_epoch: dict[str, float]
+    kept_epoch: dict[str, float]
     cpu_seconds: float
 
     @property
@@ -65,7 +65,7 @@ def write_results(
         "baseline": results.baseline,
         "baseline_description": results.baseline_description,
         "monitor": results.monitor,
-        "best_epoch": results.best_epoch,
+        "kept_epoch": results.kept_epoch,
         "cpu_seconds": results.cpu_seconds,
         "data": data,
     }

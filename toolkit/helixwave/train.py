@@ -40,14 +40,13 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         model = load(folder.checkpoint).to(_device(recipe))
         outputs, target = predict_split(model, objective, source.test, recipe)
         baseline, description = _score_baseline(recipe, source, objective)
-        assert keeper.best is not None
         results = Results(
             monitor=objective.monitor,
             mode=objective.mode,
             model=objective.score(outputs, target),
             baseline=baseline,
             baseline_description=description,
-            best_epoch=keeper.best,
+            kept_epoch=keeper.kept,
             cpu_seconds=keeper.seconds,
         )
         with console.status("writing predictions and pictures"):
@@ -72,7 +71,7 @@ def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Any) -> Ke
     n_parameter = sum(parameter.numel() for parameter in model.parameters())
     _say(f"{recipe.name}: {len(source.train)} training examples, {n_parameter:,} parameters, run in {folder.path}")
     show = partial(_say_row, recipe.trainer.max_epochs)
-    keeper = Keeper(folder, objective.monitor, objective.mode, recipe.trainer.patience, show)
+    keeper = Keeper(folder, objective.monitor, objective.mode, recipe.trainer, show)
     validation = make_loader(source.validation, recipe.batches, seed=recipe.seed)
     with _quiet_lightning():
         trainer = _trainer(recipe, keeper)

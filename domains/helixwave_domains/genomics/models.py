@@ -13,11 +13,14 @@ from helixwave.files import atomic_write
 from helixwave.lengths import reverse_valid, valid_mask
 from torch import Tensor, nn
 
-from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, encode
+from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, encode
 from helixwave_domains.genomics.fasta import FastaFile, read_fasta
 from helixwave_domains.genomics.genome import FRAME_CLASSES
 from helixwave_domains.genomics.tracks import segments as find_segments
 from helixwave_domains.genomics.tracks import write_bed, write_gff3
+
+# k-mers are written with A, C, G, T and one letter for everything else: an embedding of 6-mers has 15,625 rows
+_LETTERS, _OTHER, _MAX_KMER = 5, 4, 6
 
 _Probabilities = np.ndarray
 """`[n_class]` for a sequence or `[T, n_class]` for its bases."""
@@ -31,6 +34,7 @@ class _DNAModel(nn.Module):
         classes: names of the classes.
         complement: for each class, the number of the class that it is on the other strand. If given, evaluation
             averages the probabilities of both strands (post-hoc conjoining, Caduceus, section 4.3).
+        kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
         dropout: before the head.
     """
 
@@ -38,17 +42,31 @@ class _DNAModel(nn.Module):
     base_complement: Tensor
     class_complement: Tensor | None
 
-    def __init__(self, *, backbone: Backbone, classes: list[str], complement: list[int] | None, dropout: float):
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        classes: list[str],
+        complement: list[int] | None,
+        kmer: int,
+        dropout: float,
+        n_pooled: int = 1,
+    ):
         super().__init__()
+        if not 1 <= kmer <= _MAX_KMER:
+            raise InputError(f"model: kmer is {kmer}, expected 1 to {_MAX_KMER}")
         if complement is not None and sorted(complement) != list(range(len(classes))):
             raise InputError(
                 f"model: complement is {complement}, expected the numbers 0 to {len(classes) - 1} reordered"
             )
         self.classes = classes
-        self.embedding = nn.Embedding(len(VOCABULARY), backbone.d_model)
+        self.embedding = _embedding(len(VOCABULARY), backbone.d_model)
+        self.kmer, self.kmer_embedding = kmer, None
+        if kmer > 1:
+            self.kmer_embedding = _embedding(_LETTERS**kmer, backbone.d_model)
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(backbone.d_model, len(classes))
+        self.head = nn.Linear(n_pooled * backbone.d_model, len(classes))
         self.register_buffer("base_complement", torch.from_numpy(COMPLEMENT.astype(np.int64)), persistent=False)
         order = None if complement is None else torch.tensor(complement)
         self.register_buffer("class_complement", order, persistent=False)
@@ -72,7 +90,10 @@ class _DNAModel(nn.Module):
 
     def hidden(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Last normed hidden state: `[B, T]` -> `[B, T, D]`."""
-        hidden, _ = self.backbone(self.embedding(inputs), lengths=lengths)
+        embedded = self.embedding(inputs)
+        if self.kmer_embedding is not None:
+            embedded = embedded + self.kmer_embedding(_kmers(inputs, self.kmer))
+        hidden, _ = self.backbone(embedded, lengths=lengths)
         return hidden
 
     def _other_strand(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
@@ -92,9 +113,12 @@ class SequenceClassifier(_DNAModel):
     """One class for a whole sequence: a linear head on the pooled hidden states of its valid positions.
 
     Args:
-        pool: `mean`, `max`, both side by side (`mean_max`), or `center`, the base in the middle.
+        pool: `mean`, `max`, both side by side (`mean_max`), `center`, the base in the middle, or `flatten`, all bases
+            one after another, for sequences of one length.
+        length: bases of every sequence, for `flatten`.
         complement: how classes swap on the other strand; see the module. For classes that do not depend on the strand,
             `[0, 1, ...]`.
+        kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
         dropout: before the head.
     """
 
@@ -103,19 +127,33 @@ class SequenceClassifier(_DNAModel):
         *,
         backbone: Backbone,
         classes: list[str],
-        pool: Literal["mean", "max", "mean_max", "center"] = "mean",
+        pool: Literal["mean", "max", "mean_max", "center", "flatten"] = "mean",
+        length: int | None = None,
         complement: list[int] | None = None,
+        kmer: int = 1,
         dropout: float = 0.0,
     ):
-        super().__init__(backbone=backbone, classes=classes, complement=complement, dropout=dropout)
-        self.pool = pool
-        if pool == "mean_max":
-            self.head = nn.Linear(2 * backbone.d_model, len(classes))
+        if (pool == "flatten") != (length is not None):
+            raise InputError(
+                f"model: pool is {pool} and length is {length}. Give a length for pool=flatten, and only there"
+            )
+        super().__init__(
+            backbone=backbone,
+            classes=classes,
+            complement=complement,
+            kmer=kmer,
+            dropout=dropout,
+            n_pooled=length or (2 if pool == "mean_max" else 1),
+        )
+        self.pool, self.length = pool, length
 
     def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         hidden = self.hidden(inputs, lengths)
         if lengths is None:
             lengths = torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
+        if self.length is not None and (lengths != self.length).any():
+            found = int(lengths[lengths != self.length][0])
+            raise InputError(f"this model reads sequences of {self.length} bases, one of the given has {found}")
         return self.head(self.dropout(_pooled(hidden, lengths, self.pool)))
 
     def _aligned(self, logits: Tensor, lengths: Tensor | None) -> Tensor:
@@ -144,6 +182,7 @@ class NucleotideLabeller(_DNAModel):
         complement: how classes swap on the other strand; see the module.
         window: longest sequence that the model is given at once; a longer one is read in overlapping windows.
         margin: bases at the inner ends of a window whose predictions the neighbouring window gives.
+        kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
         dropout: before the head.
     """
 
@@ -155,9 +194,10 @@ class NucleotideLabeller(_DNAModel):
         complement: list[int] | None = None,
         window: int = 8192,
         margin: int = 1024,
+        kmer: int = 1,
         dropout: float = 0.0,
     ):
-        super().__init__(backbone=backbone, classes=classes, complement=complement, dropout=dropout)
+        super().__init__(backbone=backbone, classes=classes, complement=complement, kmer=kmer, dropout=dropout)
         if not 0 <= 2 * margin < window:
             raise InputError(f"model: margin is {margin}, expected less than half of the window of {window} bases")
         self.window, self.margin = window, margin
@@ -170,9 +210,9 @@ class NucleotideLabeller(_DNAModel):
 
     def predict(self, sequence: str) -> _Probabilities:
         """Probabilities of the classes at each base `[T, n_class]` of a sequence of letters of any length."""
-        T = len(sequence)
-        probabilities = np.empty((T, len(self.classes)), dtype=np.float32)
-        for start in range(0, max(T - 2 * self.margin, 1), self.window - 2 * self.margin):
+        length = len(sequence)
+        probabilities = np.empty((length, len(self.classes)), dtype=np.float32)
+        for start in range(0, max(length - 2 * self.margin, 1), self.window - 2 * self.margin):
             skipped = self.margin if start else 0
             piece = self._probabilities([sequence[start : start + self.window]])[0].numpy()
             probabilities[start + skipped : start + self.window] = piece[skipped:]
@@ -195,17 +235,31 @@ class ReadingFrameAnnotator(NucleotideLabeller):
     Args:
         window: longest sequence that the model is given at once; a longer one is read in overlapping windows.
         margin: bases at the inner ends of a window whose predictions the neighbouring window gives.
+        kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
         dropout: before the head.
     """
 
     def __init__(
-        self, *, backbone: Backbone, classes: list[str], window: int = 8192, margin: int = 1024, dropout: float = 0.0
+        self,
+        *,
+        backbone: Backbone,
+        classes: list[str],
+        window: int = 8192,
+        margin: int = 1024,
+        kmer: int = 1,
+        dropout: float = 0.0,
     ):
         if classes != FRAME_CLASSES:
             raise InputError(f"reading_frame_annotator: the classes are {classes}, expected {FRAME_CLASSES}")
         swapped = [0, 4, 5, 6, 1, 2, 3]
         super().__init__(
-            backbone=backbone, classes=classes, complement=swapped, window=window, margin=margin, dropout=dropout
+            backbone=backbone,
+            classes=classes,
+            complement=swapped,
+            window=window,
+            margin=margin,
+            kmer=kmer,
+            dropout=dropout,
         )
 
     def predict_files(self, inputs: Sequence[Path], folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -219,8 +273,24 @@ class ReadingFrameAnnotator(NucleotideLabeller):
             yield from paths
 
 
+def _embedding(count: int, d_model: int) -> nn.Embedding:
+    """As HyenaDNA and Caduceus begin: normal with a standard deviation of 0.02."""
+    embedding = nn.Embedding(count, d_model)
+    nn.init.normal_(embedding.weight, std=0.02)
+    return embedding
+
+
+def _kmers(inputs: Tensor, k: int) -> Tensor:
+    """The number of the k-mer that ends at each base, `[B, T]` -> `[B, T]`; all that is no base is a fifth letter."""
+    letters = torch.where((inputs >= A) & (inputs <= T), inputs - A, _OTHER)
+    windows = nn.functional.pad(letters, (k - 1, 0), value=_OTHER).unfold(1, k, 1)
+    return (windows * _LETTERS ** torch.arange(k, device=inputs.device)).sum(-1)
+
+
 def _pooled(hidden: Tensor, lengths: Tensor, pool: str) -> Tensor:
     """`[B, T, D]` -> `[B, D]` over the valid positions alone."""
+    if pool == "flatten":
+        return hidden.flatten(1)
     if pool == "center":
         return hidden[torch.arange(len(hidden), device=hidden.device), lengths // 2]
     padded = ~valid_mask(lengths, hidden.shape[1])[..., None]

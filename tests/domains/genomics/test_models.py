@@ -10,6 +10,7 @@ from helixwave.errors import InputError
 from helixwave_domains.genomics.alphabet import PAD, encode, reverse_complement_string
 from helixwave_domains.genomics.annotation import read_genome
 from helixwave_domains.genomics.genome import FRAME_CLASSES
+from helixwave_domains.genomics.models import _kmers
 
 BACKBONE = {
     "d_model": 16,
@@ -54,6 +55,32 @@ def test_classifier_of_either_strand_gives_both_strands_one_answer() -> None:
     model = make("sequence_classifier", ["a", "b"], complement=[0, 1])
     sequence = random_sequence(50)
     np.testing.assert_allclose(model.predict(sequence), model.predict(reverse_complement_string(sequence)), atol=1e-6)
+
+
+def test_flattened_positions_have_weights_of_their_own() -> None:
+    model = make("sequence_classifier", ["a", "b"], pool="flatten", length=12)
+    assert model.head.weight.shape == (2, 12 * 16)
+    assert model.predict("ACGTACGTACGT").sum() == pytest.approx(1)
+    with pytest.raises(InputError, match="reads sequences of 12 bases, one of the given has 11"):
+        model.predict("ACGTACGTACG")
+
+
+def test_kmers_see_only_what_comes_before() -> None:
+    inputs = torch.from_numpy(encode("ACGTTGCA").astype(np.int64))[None]
+    number = _kmers(inputs, 3)
+    changed = inputs.clone()
+    changed[0, 4] = 7
+    assert (number != _kmers(changed, 3))[0].tolist() == [False] * 4 + [True] * 3 + [False]
+    assert _kmers(inputs[:, 1:], 3)[0, 2:].equal(number[0, 3:])
+    assert number.max() < 5**3
+
+
+@pytest.mark.parametrize("name", ["sequence_classifier", "nucleotide_labeller"])
+def test_kmer_embedding_keeps_both_strands_and_padding(name: str) -> None:
+    model = make(name, ["a", "b"], complement=[0, 1], kmer=2)
+    sequence = random_sequence(50)
+    there, back = model.predict(sequence), model.predict(reverse_complement_string(sequence))
+    np.testing.assert_allclose(there, back if there.ndim == 1 else back[::-1], atol=1e-6)
 
 
 def test_annotator_reads_the_other_strand_as_the_other_strand(annotator: torch.nn.Module) -> None:
@@ -177,6 +204,8 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
             {"complement": [0, 2]},
             r"complement is \[0, 2\], expected the numbers 0 to 1",
         ),
+        ("sequence_classifier", ["a", "b"], {"pool": "flatten"}, "Give a length for pool=flatten"),
+        ("sequence_classifier", ["a", "b"], {"kmer": 9}, "kmer is 9, expected 1 to 6"),
         ("nucleotide_labeller", ["a", "b"], {"window": 10, "margin": 5}, "margin is 5, expected less than half"),
         ("reading_frame_annotator", ["a", "b"], {}, r"the classes are \['a', 'b'\], expected \['intergenic'"),
     ],
