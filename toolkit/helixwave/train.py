@@ -145,7 +145,6 @@ def _logged(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.setLevel(logging.INFO)
-    log.propagate = False
     log.addHandler(handler)
     try:
         yield

@@ -1,5 +1,6 @@
 """Models on DNA: an embedding of bases, a backbone, and a head for a whole sequence or for each base."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +14,13 @@ from helixwave.files import atomic_write
 from helixwave.lengths import reverse_valid, valid_mask
 from torch import Tensor, nn
 
-from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, encode
+from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, count_iupac, encode
 from helixwave_domains.genomics.fasta import FastaFile, read_fasta
 from helixwave_domains.genomics.genome import FRAME_CLASSES
 from helixwave_domains.genomics.tracks import segments as find_segments
 from helixwave_domains.genomics.tracks import write_bed, write_gff3
+
+log = logging.getLogger("helixwave")
 
 # k-mers are written with A, C, G, T and one letter for everything else: an embedding of 6-mers has 15,625 rows
 _LETTERS, _OTHER, _MAX_KMER = 5, 4, 6
@@ -321,6 +324,10 @@ def _outputs(
         raise InputError(f"{present[0]} is there already. Choose another --output, or --overwrite")
     for path, paths in zip(inputs, places, strict=True):
         with read_fasta(path) as fasta:
+            # all letters are checked before the first prediction
+            unknown = sum(count_iupac(record.sequence) for record in fasta)
+            if unknown:
+                log.warning("%s: %d ambiguity codes are read as unknown bases", path, unknown)
             yield fasta, paths
 
 
