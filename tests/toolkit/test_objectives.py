@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from helixwave.data.batches import IGNORED
+from helixwave.errors import InputError
 from helixwave.objectives import Classification
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +123,8 @@ def test_pictures_of_a_test_split_with_one_class():
     judge = objective(2)
     _, roc = judge.pictures(torch.randn(5, 2).log_softmax(-1), torch.zeros(5, dtype=torch.int64))
     assert roc.figure.axes[0].get_legend() is None
+
+
+def test_outputs_that_do_not_fit_the_targets():
+    with pytest.raises(InputError, match=r"outputs \[4\], the data have targets \[4, 9\].*model.name or data.name"):
+        objective(3).loss(torch.zeros(4, 3), torch.zeros(4, 9, dtype=torch.long))

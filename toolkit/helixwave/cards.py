@@ -89,7 +89,8 @@ class Card:
                 pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=file.path, path=folder, progressbar=_has_tqdm())
             )
         except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
+            offline = type(error).__name__ == "ConnectionError"
+            reason = "no network connection" if offline else str(error).split("\n")[0]
             raise InputError(
                 f"data set {self.name}: {file.path} is not in {folder} and {file.url} did not give it ({reason}). "
                 f"{help_line}"

@@ -15,6 +15,7 @@ from torchmetrics.classification import (
 
 from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
+from helixwave.errors import InputError
 from helixwave.pictures import confusion_picture, roc_picture
 
 Metric = Literal["accuracy", "macro_f1", "mcc", "auroc"]
@@ -46,7 +47,7 @@ class Classification:
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Mean cross entropy over what is scored; zero if that is nothing."""
-        outputs, target = outputs.flatten(0, -2), target.flatten()
+        outputs, target = _flat(outputs, target)
         total = F.cross_entropy(
             outputs, target, ignore_index=IGNORED, label_smoothing=self.label_smoothing, reduction="sum"
         )
@@ -54,7 +55,7 @@ class Classification:
 
     def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, n_class]` in float32 and targets `[M]` of what is scored."""
-        outputs, target = outputs.flatten(0, -2), target.flatten()
+        outputs, target = _flat(outputs, target)
         kept = target != IGNORED
         return outputs[kept].float().log_softmax(-1), target[kept]
 
@@ -80,3 +81,12 @@ class Classification:
         probabilities = torch.as_tensor(outputs).exp().numpy()
         truth = target.numpy()
         return [confusion_picture(truth, probabilities, self.classes), roc_picture(truth, probabilities, self.classes)]
+
+
+def _flat(outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    if outputs.shape[:-1] != target.shape:
+        raise InputError(
+            f"the model gives outputs {list(outputs.shape[:-1])}, the data have targets {list(target.shape)}: one is for "
+            "whole sequences, the other for each position. Choose another model.name or data.name"
+        )
+    return outputs.flatten(0, -2), target.flatten()

@@ -36,10 +36,11 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
     with _logged(folder.log):
         source: Source = DATA.build(recipe.config["data"])
         objective = OBJECTIVES.build(recipe.config["objective"], classes=source.classes)
+        # first, because it is quick and what is wrong with the data shows here
+        baseline, description = _score_baseline(recipe, source, objective)
         keeper = fit(recipe, folder, source, objective)
         model = load(folder.checkpoint).to(_device(recipe))
         outputs, target = predict_split(model, objective, source.test, recipe)
-        baseline, description = _score_baseline(recipe, source, objective)
         results = Results(
             monitor=objective.monitor,
             mode=objective.mode,

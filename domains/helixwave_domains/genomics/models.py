@@ -1,8 +1,6 @@
 """Models on DNA: an embedding of bases, a backbone, and a head for a whole sequence or for each base."""
 
-import logging
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +12,11 @@ from helixwave.files import atomic_write
 from helixwave.lengths import reverse_valid, valid_mask
 from torch import Tensor, nn
 
-from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, count_iupac, encode
-from helixwave_domains.genomics.fasta import FastaFile, read_fasta
+from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, encode
 from helixwave_domains.genomics.genome import FRAME_CLASSES
+from helixwave_domains.genomics.predictions import outputs, runs
 from helixwave_domains.genomics.tracks import segments as find_segments
 from helixwave_domains.genomics.tracks import write_bed, write_gff3
-
-log = logging.getLogger("helixwave")
 
 # k-mers are written with A, C, G, T and one letter for everything else: an embedding of 6-mers has 15,625 rows
 _LETTERS, _OTHER, _MAX_KMER = 5, 4, 6
@@ -168,7 +164,7 @@ class SequenceClassifier(_DNAModel):
 
     def predict_files(self, inputs: Sequence[Path], folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         """One TSV for each FASTA file: name, predicted class, and the probability of each class."""
-        for fasta, (path,) in _outputs(inputs, folder, [".tsv"], overwrite):
+        for fasta, (path,) in outputs(inputs, folder, [".tsv"], overwrite):
             with atomic_write(path) as f:
                 f.write("\t".join(["name", "class", *self.classes]) + "\n")
                 for record in fasta:
@@ -223,10 +219,10 @@ class NucleotideLabeller(_DNAModel):
 
     def predict_files(self, inputs: Sequence[Path], folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         """One BED file for each FASTA file: stretches of one class (but the first) with its mean probability."""
-        for fasta, (path,) in _outputs(inputs, folder, [".bed"], overwrite):
+        for fasta, (path,) in outputs(inputs, folder, [".bed"], overwrite):
             with atomic_write(path) as f:
                 for record in fasta:
-                    for start, end, label, score in _runs(self.predict(record.sequence)):
+                    for start, end, label, score in runs(self.predict(record.sequence)):
                         if label:
                             f.write(f"{record.name}\t{start}\t{end}\t{self.classes[label]}\t{round(1000 * score)}\t.\n")
             yield path
@@ -267,7 +263,7 @@ class ReadingFrameAnnotator(NucleotideLabeller):
 
     def predict_files(self, inputs: Sequence[Path], folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         """GFF3 and BED for each FASTA file."""
-        for fasta, paths in _outputs(inputs, folder, [".gff3", ".bed"], overwrite):
+        for fasta, paths in outputs(inputs, folder, [".gff3", ".bed"], overwrite):
             tracks = {
                 record.name: (len(record.sequence), find_segments(self.predict(record.sequence))) for record in fasta
             }
@@ -300,36 +296,3 @@ def _pooled(hidden: Tensor, lengths: Tensor, pool: str) -> Tensor:
     highest = hidden.masked_fill(padded, -torch.inf).amax(1)
     mean = hidden.masked_fill(padded, 0).sum(1) / lengths[:, None]
     return {"max": highest, "mean": mean, "mean_max": torch.cat([mean, highest], dim=-1)}[pool]
-
-
-def _runs(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
-    """Stretches of one most probable class: start, end, class, mean probability of it."""
-    labels = probabilities.argmax(-1)
-    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    for start, end in pairwise(edges):
-        yield start, end, int(labels[start]), float(probabilities[start:end, labels[start]].mean())
-
-
-def _outputs(
-    inputs: Sequence[Path], folder: Path, suffixes: list[str], overwrite: bool
-) -> Iterator[tuple[FastaFile, list[Path]]]:
-    """Each FASTA file, read and checked, with the names of its results; nothing that is there is replaced unasked."""
-    stems = [_stem(path) for path in inputs]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise InputError(f"two input files are called {stem}: their results would overwrite each other. Rename one")
-    places = [[folder / f"{stem}{suffix}" for suffix in suffixes] for stem in stems]
-    present = [path for paths in places for path in paths if path.exists()]
-    if present and not overwrite:
-        raise InputError(f"{present[0]} is there already. Choose another --output, or --overwrite")
-    for path, paths in zip(inputs, places, strict=True):
-        with read_fasta(path) as fasta:
-            # all letters are checked before the first prediction
-            unknown = sum(count_iupac(record.sequence) for record in fasta)
-            if unknown:
-                log.warning("%s: %d ambiguity codes are read as unknown bases", path, unknown)
-            yield fasta, paths
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".bgz").rpartition(".")[0] or path.name
