@@ -1,7 +1,14 @@
+"""Shared by all tests."""
+
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# a busy machine is no error
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ class Classification:
 def _flat(outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if outputs.shape[:-1] != target.shape:
         raise InputError(
-            f"the model gives outputs {list(outputs.shape[:-1])}, the data have targets {list(target.shape)}: one is for "
-            "whole sequences, the other for each position. Choose another model.name or data.name"
+            f"the model gives outputs {list(outputs.shape[:-1])}, the data have targets {list(target.shape)}: one is "
+            "for whole sequences, the other for each position. Choose another model.name or data.name"
         )
     return outputs.flatten(0, -2), target.flatten()
