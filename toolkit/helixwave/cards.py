@@ -86,7 +86,7 @@ class Card:
             raise InputError(f"data set {self.name}: {file.path} is not in {folder}. {help_line}")
         try:
             return Path(
-                pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=file.path, path=folder, progressbar=_has_tqdm())
+                pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=file.path, path=folder, progressbar=True)
             )
         except (OSError, ValueError) as error:
             offline = type(error).__name__ == "ConnectionError"
@@ -135,9 +135,3 @@ def data_folder() -> Path:
 
 def _cards_folder() -> Path:
     return Path(str(files("helixwave_data_cards")))
-
-
-def _has_tqdm() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("tqdm") is not None

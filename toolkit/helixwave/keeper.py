@@ -44,6 +44,10 @@ class Keeper(lightning.Callback):
         better = max if self.mode == "max" else min
         return better(self.history, key=lambda row: row[self.monitor])
 
+    def on_train_start(self, trainer: lightning.Trainer, task: Any) -> None:
+        # a run that patience had ended, killed before it was judged, has nothing left to train
+        trainer.should_stop = self.exhausted
+
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
         self.started = time.process_time()
 
@@ -70,7 +74,9 @@ class Keeper(lightning.Callback):
     def exhausted(self) -> bool:
         """Whether the score has not risen for longer than the patience."""
         patience = self.settings.patience
-        return patience is not None and self.history[-1]["epoch"] - self._best["epoch"] >= patience
+        return (
+            patience is not None and bool(self.history) and self.history[-1]["epoch"] - self._best["epoch"] >= patience
+        )
 
     def _write_metrics(self) -> None:
         with atomic_write(self.folder.metrics) as f:

@@ -1,5 +1,6 @@
 """Models on DNA: an embedding of bases, a backbone, and a head for a whole sequence or for each base."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -75,9 +76,10 @@ class _DNAModel(nn.Module):
         if self.training or self.class_complement is None:
             return self.logits(inputs, lengths)
         other = self.logits(self._other_strand(inputs, lengths), lengths)
-        there = self.logits(inputs, lengths).softmax(-1)
-        back = self._aligned(other, lengths).softmax(-1)[..., self.class_complement]
-        return ((there + back) / 2).log()
+        there = self.logits(inputs, lengths).log_softmax(-1)
+        back = self._aligned(other, lengths).log_softmax(-1)[..., self.class_complement]
+        # the logarithm of the mean probability, without one that underflows
+        return torch.logaddexp(there, back) - math.log(2)
 
     def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """Logits of one strand."""

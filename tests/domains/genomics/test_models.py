@@ -83,6 +83,14 @@ def test_kmer_embedding_keeps_both_strands_and_padding(name: str) -> None:
     np.testing.assert_allclose(there, back if there.ndim == 1 else back[::-1], atol=1e-6)
 
 
+def test_a_certain_model_has_finite_logits() -> None:
+    model = make("sequence_classifier", ["a", "b"], complement=[0, 1])
+    with torch.no_grad():
+        model.head.bias += torch.tensor([0.0, 300.0])
+    logits = model(torch.from_numpy(encode("ACGTACGT").astype(np.int64))[None])
+    assert logits.isfinite().all()
+
+
 def test_annotator_reads_the_other_strand_as_the_other_strand(annotator: torch.nn.Module) -> None:
     """Reverse complementing the sequence reverses the predictions and swaps the strands."""
     sequence = random_sequence(60)

@@ -84,6 +84,20 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert columns[0] == columns[1], "all metrics but the time are equal"
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(4, 5), (2, 3)], ids=["last epoch", "patience"])
+def test_killed_after_training_trains_no_further(patience: int, epochs: int, recipe: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    finish(start("train", recipe, f"trainer.patience={patience}", "--run", folder.path))
+    metrics, weights = folder.metrics.read_text(), load_tensors(folder.checkpoint / "model.safetensors")
+    assert epochs_done(folder) == epochs
+    folder.report.unlink()  # as if the run had been killed while it was judged
+    finish(start("resume", folder.path))
+    assert folder.metrics.read_text() == metrics
+    again = load_tensors(folder.checkpoint / "model.safetensors")
+    assert all(again[name].equal(tensor) for name, tensor in weights.items())
+    assert folder.report.exists()
+
+
 def test_a_complete_run_is_left_alone(uninterrupted: RunFolder) -> None:
     before = uninterrupted.report.stat().st_mtime_ns
     assert "complete" in finish(start("resume", uninterrupted.path))
