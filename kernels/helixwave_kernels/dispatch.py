@@ -54,6 +54,12 @@ class Op(Generic[Result]):
 
         return register
 
+    def refusal(self, name: str, *args: Any, **kwargs: Any) -> str | None:
+        """Why an implementation cannot run this call; None if it can."""
+        if name not in self.impls:
+            return self._unknown(name)
+        return self._accepts[name](*args, **kwargs)
+
     def __call__(self, *args: Any, impl: str | None = None, **kwargs: Any) -> Result:
         if self._check is not None:
             self._check(*args, **kwargs)

@@ -1,5 +1,6 @@
 """`long_conv` by fast Fourier transform."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -29,10 +30,11 @@ def long_conv_chunked(
         y = _circular(inputs, kernel)
     elif mode == "same":
         y = _convolve(inputs, kernel, (L - 1) // 2, T)
-    elif reset is not None:
-        y = _by_document(inputs, kernel, initial_state, reset)
     else:
-        y = _continued(inputs, kernel, initial_state)
+        if initial_state is not None:
+            inputs = torch.cat([initial_state.to(dtype), inputs], dim=-1)
+        before = inputs.shape[-1] - T
+        y = _convolve(inputs, kernel, before, T) if reset is None else _convolve_documents(inputs, kernel, reset)
     y = y.mT
     if skip is not None:
         y = y + skip.to(dtype) * x
@@ -104,24 +106,60 @@ def _circular(x: Tensor, kernel: Tensor) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(x) * torch.fft.rfft(kernel, n=T), n=T)
 
 
-def _continued(x: Tensor, kernel: Tensor, initial_state: Tensor | None) -> Tensor:
-    T, L = x.shape[-1], kernel.shape[-1]
-    if initial_state is None:
-        return _convolve(x, kernel, 0, T)
-    return _convolve(torch.cat([initial_state.to(x.dtype), x], dim=-1), kernel, L - 1, T)
+# a custom operator, because where the documents begin is no matter of the graph
+@torch.library.custom_op("helixwave::fft_convolve_documents", mutates_args=())
+def _convolve_documents(x: Tensor, kernel: Tensor, reset: Tensor) -> Tensor:
+    """Causal outputs `[B, D, T]` for the last T of the inputs `[B, D, S+T]`, each document by itself."""
+    before = x.shape[-1] - reset.shape[1]
+    y = x.new_empty(*x.shape[:2], reset.shape[1])
+    for row, begin, start, end in _documents(reset, before):
+        y[row, :, start - before : end - before] = _convolve(x[row, :, begin:end], kernel, start - begin, end - start)
+    return y
 
 
-def _by_document(x: Tensor, kernel: Tensor, initial_state: Tensor | None, reset: Tensor) -> Tensor:
-    rows = []
-    for b, row in enumerate(x.split(1)):
-        starts = {0, *reset[b].nonzero().flatten().tolist()}
-        bounds = [*sorted(starts), x.shape[-1]]
-        documents = row.split([end - start for start, end in pairwise(bounds)], dim=-1)
-        state = None if initial_state is None or reset[b, 0] else initial_state[b : b + 1]
-        first = _continued(documents[0], kernel, state)
-        later = [_continued(document, kernel, None) for document in documents[1:]]
-        rows.append(torch.cat([first, *later], dim=-1))
-    return torch.cat(rows)
+@torch.library.custom_op("helixwave::fft_convolve_documents_backward", mutates_args=())
+def _convolve_documents_backward(grad: Tensor, x: Tensor, kernel: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+    before = x.shape[-1] - reset.shape[1]
+    x_grad, kernel_grad = torch.zeros_like(x), torch.zeros_like(kernel)
+    for row, begin, start, end in _documents(reset, before):
+        x_part, grad_part = x[row, :, begin:end], grad[row, :, start - before : end - before]
+        x_grad_part, kernel_grad_part = _convolve_backward(grad_part, x_part, kernel, start - begin)
+        x_grad[row, :, begin:end] = x_grad_part
+        kernel_grad += kernel_grad_part
+    return x_grad, kernel_grad
+
+
+def _documents(reset: Tensor, before: int) -> Iterator[tuple[slice, int, int, int]]:
+    """Row, first input, first output and end of each document, counted with the inputs `before` the sequence."""
+    for b, row in enumerate(reset):
+        starts = sorted({0, *row.nonzero().flatten().tolist()})
+        for start, end in pairwise([*starts, len(row)]):
+            sees_state = start == 0 and not row[0]
+            yield slice(b, b + 1), 0 if sees_state else before + start, before + start, before + end
+
+
+def _setup_documents_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.save_for_backward(*inputs)
+
+
+def _documents_backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+    return *_convolve_documents_backward(grad, *ctx.saved_tensors), None
+
+
+_convolve_documents.register_autograd(_documents_backward, setup_context=_setup_documents_context)
+
+
+@_convolve_documents.register_fake
+def _(x: Tensor, kernel: Tensor, reset: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], x.shape[1], reset.shape[1])
+
+
+@_convolve_documents_backward.register_fake
+def _(grad: Tensor, x: Tensor, kernel: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        torch.empty_like(x, memory_format=torch.contiguous_format),
+        torch.empty_like(kernel, memory_format=torch.contiguous_format),
+    )
 
 
 def quick_length(n: int) -> int:
