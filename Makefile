@@ -1,5 +1,6 @@
 # make run     set up and do the main job on the data that come with the package
 # make test    set up and run all checks; make test-all adds the slow ones
+# make bench   measure the operators, docs/benchmarks.md; make gpu-check tests and measures them on a GPU
 # Options: PYTHON=python3.12, TORCH="torch --index-url ..." for another build of torch, DEVICE flags as recipe overrides in ARGS
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 # two workers with a thread each; threads that wait do not spin, because cores may be shared
 CHECK_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
-.PHONY: setup run test test-all lint bench clean
+.PHONY: setup run test test-all lint bench gpu-check clean
 
 setup: $(READY)
 
@@ -36,8 +37,16 @@ test: lint
 test-all: lint
 	$(CHECK_ENV) $(BIN)/python -m pytest -n 2 -m 'not gpu'
 
+BENCH := -m helixwave_kernels.bench --lengths 1024,4096,16384,65536
+
 bench: $(READY)
-	$(BIN)/python -m helixwave_kernels.bench
+	$(BIN)/python -m pip install -q -e '.[bench]'
+	$(CHECK_ENV) $(BIN)/python $(BENCH) --report docs/benchmarks.md
+
+# nothing is set up: $(PYTHON) has torch, triton, numpy and pytest, and a GPU if the figures are to be had
+gpu-check:
+	PYTHONPATH=kernels $(PYTHON) -m pytest --confcutdir=tests/kernels -p no:cacheprovider tests/kernels/test_gpu.py
+	PYTHONPATH=kernels $(PYTHON) $(BENCH) --device cuda --report docs/benchmarks-gpu.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -36,3 +36,13 @@ def device_of(tensor: Tensor) -> contextlib.AbstractContextManager[None]:
 def power_of_2(n: int, *, least: int = 1, most: int = 1 << 30) -> int:
     """The smallest power of two that is no less than n, within bounds: the size of a block."""
     return min(max(least, 1 << (n - 1).bit_length()), most)
+
+
+def contiguous(*tensors: Tensor | None) -> list[Any]:
+    """The tensors as kernels read them, by bare pointers: dense, and without the flag by which torch conjugates."""
+    return [None if tensor is None else tensor.resolve_conj().contiguous() for tensor in tensors]
+
+
+def flags(reset: Tensor | None) -> Tensor | None:
+    """A bool tensor as the bytes it consists of."""
+    return None if reset is None else reset.contiguous().view(torch.uint8)

@@ -1,3 +1,4 @@
+import functools
 import math
 import time
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helixwave_kernels import delta_rule
-from helixwave_kernels.agreement import error
+from helixwave_kernels.agreement import error, results
 from helixwave_kernels.delta_rule.cases import MEASURED, random_inputs
 from helixwave_kernels.delta_rule.peers import peers
 from torch.autograd.graph import saved_tensors_hooks
@@ -118,6 +119,15 @@ def test_a_reset_stops_what_is_not_a_number(impl):
     y, state = delta_rule(**inputs, impl=impl)
     assert y.isfinite().all()
     assert state.isfinite().all()
+
+
+@FAST
+@pytest.mark.parametrize(("K", "V"), [(1, 1), (7, 33), (130, 65)])
+def test_heads_of_any_width(impl, K, V):
+    inputs = random_inputs("gated", T=40, K=K, V=V, state=True, reset=True)
+    expected = results(functools.partial(delta_rule, impl="reference"), inputs)
+    for name, value in results(functools.partial(delta_rule, impl=impl), inputs).items():
+        assert error(value, expected[name]) < 1e-5, name
 
 
 def test_wrong_number_of_writes_is_refused():

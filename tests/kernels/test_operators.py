@@ -186,6 +186,7 @@ def test_compiles_as_one_graph(op, variant, impl):
     torch.manual_seed(0)
     inputs = cases(op).random_inputs(variant, T=20, state=True, reset=True)
     eager, tensors = layer(op, impl, inputs)
+    torch._dynamo.reset()  # each operator is a recompilation of the same layer, and their number is limited
     compiled = torch.compile(eager, backend="aot_eager", fullgraph=True)
     calls = [lambda module=module, **tensors: module(tensors) for module in (eager, compiled)]
     expected, actual = (results(call, tensors, comparable(op)) for call in calls)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from helixwave_kernels import prefix_attention
 from helixwave_kernels.prefix_attention.cases import comparable, random_inputs
+from torch.autograd.graph import saved_tensors_hooks
 
 IMPLS = pytest.mark.parametrize("impl", list(prefix_attention.impls))
 
@@ -109,6 +110,23 @@ def test_a_reset_stops_what_is_not_a_number(impl):
     inputs["reset"] = torch.zeros(2, 80, dtype=torch.bool).index_fill(1, torch.tensor([0]), True)
     y, state = prefix_attention(**inputs, impl=impl)
     assert all(value.isfinite().all() for value in (y, *state))
+
+
+def test_chunked_keeps_memory_linear_in_time():
+    short, long = (saved_bytes(random_inputs(B=1, T=T, K=16, V=16)) for T in (512, 1024))
+    assert long / short == pytest.approx(2, rel=0.05)
+
+
+def saved_bytes(inputs: dict[str, torch.Tensor]) -> int:
+    storages = {}
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(remember, lambda tensor: tensor):
+        output = prefix_attention(**{name: value.requires_grad_() for name, value in inputs.items()}, impl="chunked")
+    return sum(storages.values()) if output else 0
 
 
 class Layer(torch.nn.Module):

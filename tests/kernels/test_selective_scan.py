@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 from helixwave_kernels import selective_scan
-from helixwave_kernels.bench import mambapy_pscan
 from helixwave_kernels.selective_scan.cases import random_inputs
+from helixwave_kernels.selective_scan.peers import mambapy_pscan
 from torch.autograd.graph import saved_tensors_hooks
 
 IMPLS = pytest.mark.parametrize("impl", list(selective_scan.impls))

@@ -9,6 +9,7 @@ from helixwave.cards import card_names
 from helixwave.cli import main
 from helixwave.commands.recipes import REGISTRIES
 from helixwave.recipe import check_recipe, choices, load_recipe, recipe_names, to_yaml
+from helixwave_kernels import OPS
 
 ANNOTATE = "genomics/annotate"
 
@@ -174,3 +175,25 @@ def test_debugging_shows_the_traceback(run, monkeypatch):
     monkeypatch.setenv("HELIXWAVE_DEBUG", "1")
     with pytest.raises(InputError, match="no recipe named"):
         run("validate", "nothing")
+
+
+def test_doctor_says_what_runs_here_and_why_the_rest_does_not(run):
+    code, output, _ = run("doctor")
+    assert code == 0
+    lines = output.splitlines()
+    for op in OPS:
+        (row,) = [line for line in lines if line.split()[:1] == [op.__name__]]
+        assert row.split()[1:3] == ["cpu", "cpu"]
+    assert any(line.startswith("native kernels") for line in lines)
+
+
+def test_doctor_names_the_reason_for_native_kernels(run, monkeypatch):
+    monkeypatch.setattr("helixwave_kernels.native.reason", lambda: "it is switched off by HELIXWAVE_NATIVE=0")
+    _, output, _ = run("doctor")
+    assert "no: it is switched off by HELIXWAVE_NATIVE=0" in output
+
+
+def test_doctor_names_what_an_extra_lacks(run, monkeypatch):
+    monkeypatch.setattr("helixwave.commands.doctor.requires", lambda _: ['unheard-of>=1; extra == "genomics"'])
+    _, output, _ = run("doctor")
+    assert "no: unheard-of not installed, run pip install 'helixwave[genomics]'" in output

@@ -62,10 +62,9 @@ def _delta_rule(
     with gpu.device_of(q):
         scores, inverse = _pairs(q, k, beta, g, scale, M, sizes)
         narrow = _narrow(sizes)
-        grid = (-(-v.shape[-1] // narrow["BV"]), Z)
-        delta_rule_states_fwd_kernel[grid](k, v, beta, g, inverse, initial_state, states, errors, last, T, M, **narrow)
-        grid = (M, -(-v.shape[-1] // sizes["BV"]), Z)
-        delta_rule_fwd_kernel[grid](q, beta, g, scores, states, errors, y, scale, T, M, **sizes)
+        carried = (inverse, initial_state, states, errors, last)
+        delta_rule_states_fwd_kernel[_blocks(v, narrow), Z](k, v, beta, g, *carried, T, M, **narrow)
+        delta_rule_fwd_kernel[M, _blocks(v, sizes), Z](q, beta, g, scores, states, errors, y, scale, T, M, **sizes)
     return outputs
 
 
@@ -95,11 +94,10 @@ def _delta_rule_backward(
     with gpu.device_of(q):
         scores, inverse = _pairs(q, k, beta, g, scale, M, sizes)
         narrow = _narrow(sizes)
-        grid = (-(-v.shape[-1] // narrow["BV"]), Z)
-        inputs, gradients = (grad, q, k, beta, g, scores), (ends, targets_grad, first_grad)
-        delta_rule_states_bwd_kernel[grid](*inputs, inverse, last_grad, *gradients, scale, T, M, **narrow)
-        gradients = (q_grad, k_grad, beta_grad, g_grad)
-        delta_rule_bwd_kernel[M, Z](*inputs, states, errors, ends, targets_grad, *gradients, scale, T, M, **sizes)
+        inputs, carried = (grad, q, k, beta, g, scores), (inverse, last_grad, ends, targets_grad, first_grad)
+        delta_rule_states_bwd_kernel[_blocks(v, narrow), Z](*inputs, *carried, scale, T, M, **narrow)
+        local = (states, errors, ends, targets_grad, q_grad, k_grad, beta_grad, g_grad)
+        delta_rule_bwd_kernel[M, Z](*inputs, *local, scale, T, M, **sizes)
     return q_grad, k_grad, targets_grad.to(v.dtype), beta_grad, g_grad, first_grad
 
 
@@ -126,6 +124,10 @@ def _narrow(sizes: dict[str, Any]) -> dict[str, Any]:
     """Whole columns of a state in one program, and few of them, so that more of the GPU is busy."""
     BK = gpu.power_of_2(sizes["K"], least=16)
     return sizes | {"BK": BK, "BV": 16, "num_warps": 4 if BK <= 64 else 8}
+
+
+def _blocks(v: Tensor, sizes: dict[str, Any]) -> int:
+    return int(-(-v.shape[-1] // sizes["BV"]))
 
 
 def _empty_outputs(q: Tensor, k: Tensor, v: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

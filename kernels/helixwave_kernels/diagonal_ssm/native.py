@@ -39,6 +39,9 @@ def diagonal_ssm_native(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    if u.shape[1] == 1:  # one token at a time: to bring the parameters in order would be all the work
+        step = diagonal_ssm.impls["reference"]
+        return step(u, A, B, C, dt, skip, discretization=discretization, initial_state=initial_state, reset=reset)
     dtype = state_dtype(u, A, B, C, dt)
     transition, input_map = discretized(A.to(dtype), B.to(dtype), dt.to(dtype), discretization)
     output_map = 2 * C.to(dtype)
@@ -113,6 +116,7 @@ def _scan_backward(
     reset: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, a, b (wanted or not), w, skip and h0."""
+    assert between.shape[2] > 1, "the states between chunks were not kept"
     tensors = native.contiguous(grad_y, between, u, a, b, w, skip, reset)
     grad_u, grad_h0 = u.new_empty(u.shape), grad_state.clone(memory_format=torch.contiguous_format)
     grads = [value.new_zeros(u.shape[0], *value.shape) for value in (a, a, w, skip)]

@@ -48,7 +48,7 @@ def _attend(
         scores = _scores(q, k, v, *decays)
         starts, last = _states(k, v, *decays, S0)
         sizes = _sizes(q, v, "HKV")
-        grid = (n, -(-v.shape[3] // sizes["BV"]), n_batch * H)
+        grid = (n_batch * H * n, -(-v.shape[3] // sizes["BV"]))
         gla_fwd_kernel[grid](q, v, *decays, scores, starts, y, scale, T, n, CLEARED=CLEARED, **sizes)
     return y, last
 
@@ -80,11 +80,11 @@ def _attend_backward(
         scores_grad = torch.empty_like(scores)
         starts, _ = _states(k, v, *decays, S0)
         ends, S0_grad = _states(q, grad, *decays, last_grad, scale=scale, reverse=True)
-        kernels.gla_scores_bwd_kernel[n, n_batch * H](grad, v, scores_grad, scale, T, n, **_sizes(q, v, "HV"))
+        kernels.gla_scores_bwd_kernel[n_batch * H * n,](grad, v, scores_grad, scale, T, n, **_sizes(q, v, "HV"))
         sizes["CLEARED"] = CLEARED
-        grid = (n, n_v, n_batch * H)
+        grid = (n_batch * H * n, n_v)
         kernels.gla_v_bwd_kernel[grid](grad, k, *decays, scores, ends, v_grad, scale, T, n, **sizes)
-        grid = (n * (CHUNK // PART), n_k, n_batch * H)
+        grid = (n_batch * H * n, n_k, CHUNK // PART)
         inputs, outputs = (grad, q, k, v, *decays), (q_grad, k_grad, leaving, entering)
         kernels.gla_qk_bwd_kernel[grid](*inputs, scores_grad, starts, ends, *outputs, scale, T, n, BC=PART, **sizes)
     across = (starts * ends).sum(4)
@@ -96,7 +96,7 @@ def _scores(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, reset: Tensor | 
 
     (n_batch, T, H, _), n = q.shape, _n_chunks(q)
     scores = q.new_empty(n_batch, n, H, CHUNK, CHUNK, dtype=torch.float32)
-    grid = (n, CHUNK // PART, n_batch * H)
+    grid = (n_batch * H * n, CHUNK // PART)
     sizes = _sizes(q, v, "HK") | {"BC": PART, "CLEARED": CLEARED}
     gla_scores_fwd_kernel[grid](q, k, log_decay, reset, scores, T, n, **sizes)
     return scores
@@ -118,7 +118,7 @@ def _states(
     states = k.new_empty(n_batch, n, H, K, V, dtype=torch.float32)
     last = k.new_empty(n_batch, H, K, V, dtype=torch.float32)
     sizes = _sizes(k, v, "HKV") | {"CLEARED": CLEARED, "REVERSE": reverse}
-    grid = (-(-K // sizes["BK"]), -(-V // sizes["BV"]), n_batch * H)
+    grid = (n_batch * H, -(-K // sizes["BK"]), -(-V // sizes["BV"]))
     gla_states_fwd_kernel[grid](k, v, log_decay, reset, first, states, last, scale, T, n, **sizes)
     return states, last
 

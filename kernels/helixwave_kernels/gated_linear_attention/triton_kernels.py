@@ -8,7 +8,7 @@ ever added up, never subtracted, so that none is too strong. The derivation is i
 import triton
 import triton.language as tl
 
-from helixwave_kernels.ssd.triton_kernels import load_block, store_block
+from helixwave_kernels.ssd.triton_kernels import load_block, place, store_block
 
 
 @triton.jit
@@ -28,9 +28,9 @@ def gla_states_fwd_kernel(
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """States before each chunk; in reverse, with q for k and y's gradient for v, gradients of the states after it."""
-    b, h = (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
-    o_k = tl.program_id(0) * BK + tl.arange(0, BK)
-    o_v = tl.program_id(1) * BV + tl.arange(0, BV)
+    _, b, h = place(1, H)
+    o_k = tl.program_id(1) * BK + tl.arange(0, BK)
+    o_v = tl.program_id(2) * BV + tl.arange(0, BV)
     b_S = tl.zeros((BK, BV), tl.float32)
     if p_first is not None:
         b_S += load_block(p_first + (b * H + h) * K * V, o_k, o_v, K, V, V, 1)
@@ -61,7 +61,7 @@ def gla_scores_fwd_kernel(
     BC: tl.constexpr, BK: tl.constexpr, CLEARED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The scores of the steps of one part with those of its chunk up to them."""
-    c, b, h = tl.program_id(0), (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
     part = tl.program_id(1)
     o_row = tl.arange(0, BC)
     begin = c * BT + part * BC
@@ -117,7 +117,7 @@ def gla_fwd_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The outputs of one chunk."""
-    c, b, h = tl.program_id(0), (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     o_v = tl.program_id(1) * BV + tl.arange(0, BV)
@@ -144,7 +144,7 @@ def gla_scores_bwd_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the scores of one chunk."""
-    c, b, h = tl.program_id(0), (tl.program_id(1) // H).to(tl.int64), tl.program_id(1) % H
+    c, b, h = place(n, H)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     b_scores_grad = tl.zeros((BT, BT), tl.float32)
@@ -163,7 +163,7 @@ def gla_v_bwd_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of v in one chunk."""
-    c, b, h = tl.program_id(0), (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     o_v = tl.program_id(1) * BV + tl.arange(0, BV)
@@ -190,8 +190,8 @@ def gla_qk_bwd_kernel(
     BK: tl.constexpr, BV: tl.constexpr, CLEARED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of q and k in one part of a chunk, and of the decays from the chunk's start and to its end."""
-    c, part = tl.program_id(0) // (BT // BC), tl.program_id(0) % (BT // BC)
-    b, h = (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
+    part = tl.program_id(2)
     o_row = tl.arange(0, BC)
     chunk_begin, chunk_end = c * BT, (c + 1) * BT
     begin, end = chunk_begin + part * BC, chunk_begin + (part + 1) * BC

@@ -1,5 +1,6 @@
 """Random inputs of `long_conv` for tests and measurements."""
 
+import math
 from typing import Any
 
 import torch
@@ -37,3 +38,11 @@ def random_inputs(
     if reset:
         inputs["reset"] = torch.rand(B, T) < 0.1
     return inputs
+
+
+def work(*, B: int, T: int, D: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: x, kernel and y; real transforms of length 2 T of each of them."""
+    # 2.5 n log2(n) operations for a transform of length n, six for a product of complex numbers
+    transforms = (2 * B + 1) * D
+    operations = transforms * 2.5 * 2 * T * math.log2(2 * T) + 6 * B * D * T
+    return 4 * (2 * B * T * D + D * T), round(operations)

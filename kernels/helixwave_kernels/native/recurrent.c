@@ -15,23 +15,6 @@
 #define BLOCK 4 /* sequences, or rows of a product, worked on together */
 #define HIGHEST_FINITE ((REAL)(IS_DOUBLE ? 1.7976931348623157e308 : 3.40282346638528859e38))
 
-/* LANES neighbours as one value, which stays in registers */
-#ifdef __GNUC__
-typedef REAL NAME(lanes) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-#define LOAD(v, from) (v) = *(const NAME(lanes) *)(from)
-#define STORE(to, v) *(NAME(lanes) *)(to) = (v)
-#define ADD_PRODUCT(sum, a, v) (sum) += (a) * (v)
-#else
-typedef struct {
-    REAL at[LANES];
-} NAME(lanes);
-#define LOAD(v, from) memcpy((v).at, from, sizeof((v).at))
-#define STORE(to, v) memcpy(to, (v).at, sizeof((v).at))
-#define ADD_PRODUCT(sum, a, v)                                                                                         \
-    for (int lane = 0; lane < LANES; lane++)                                                                           \
-    (sum).at[lane] += (a) * (v).at[lane]
-#endif
-
 typedef struct {
     const REAL *x, *weights, *weights_back, *bias, *start, *grad_y, *grad_last;
     const uint8_t *reset;
@@ -39,49 +22,39 @@ typedef struct {
     int64_t cell, B, T, J, H, P, S, width, back_width, n_group, chunk, workspace_size;
 } NAME(recurrence);
 
-/* n_rows x n_vectors LANES of sum += a b; both numbers are constants where this is inlined */
-INLINE void NAME(add_tile)(int n_rows, int n_vectors, REAL *sum, int64_t sum_stride, const REAL *a, int64_t a_row,
-                           int64_t a_k, const REAL *b, int64_t b_stride, int64_t n_k) {
-    NAME(lanes) sums[BLOCK][8], line[8];
-    for (int r = 0; r < n_rows; r++)
-        for (int v = 0; v < n_vectors; v++)
-            LOAD(sums[r][v], sum + r * sum_stride + v * LANES);
-    for (int64_t k = 0; k < n_k; k++) {
-        for (int v = 0; v < n_vectors; v++)
-            LOAD(line[v], b + k * b_stride + v * LANES);
+/* sum[r, j] += sum_k a[r, k] b[k, j] for a few r and k, numbers that are constants where this is inlined: a line of b is
+   loaded once for all r, one of sum once for all k. */
+INLINE void NAME(add_lines)(int n_rows, int n_k, REAL *restrict sum, int64_t sum_stride, const REAL *restrict a,
+                            int64_t a_row, int64_t a_k, const REAL *restrict b, int64_t b_stride, int64_t width) {
+    INDEPENDENT
+    for (int64_t j = 0; j < width; j++)
         for (int r = 0; r < n_rows; r++) {
-            REAL factor = a[r * a_row + k * a_k];
-            for (int v = 0; v < n_vectors; v++)
-                ADD_PRODUCT(sums[r][v], factor, line[v]);
+            REAL total = sum[r * sum_stride + j];
+            for (int k = 0; k < n_k; k++)
+                total += a[r * a_row + k * a_k] * b[k * b_stride + j];
+            sum[r * sum_stride + j] = total;
         }
-    }
-    for (int r = 0; r < n_rows; r++)
-        for (int v = 0; v < n_vectors; v++)
-            STORE(sum + r * sum_stride + v * LANES, sums[r][v]);
 }
 
-INLINE void NAME(add_rows)(int n_rows, int n_vectors, REAL *sum, int64_t sum_stride, const REAL *a, int64_t a_row,
-                           int64_t a_k, const REAL *b, int64_t b_stride, int64_t n_k, int64_t width) {
-    int64_t j = 0;
-    for (; j + n_vectors * LANES <= width; j += n_vectors * LANES)
-        NAME(add_tile)(n_rows, n_vectors, sum + j, sum_stride, a, a_row, a_k, b + j, b_stride, n_k);
-    for (; j < width; j += LANES)
-        NAME(add_tile)(n_rows, 1, sum + j, sum_stride, a, a_row, a_k, b + j, b_stride, n_k);
+INLINE void NAME(add_rows)(int n_rows, int n_k, REAL *sum, int64_t sum_stride, const REAL *a, int64_t a_row, int64_t a_k,
+                           const REAL *b, int64_t b_stride, int64_t all_k, int64_t width) {
+    int64_t k = 0;
+    for (; k + n_k <= all_k; k += n_k)
+        NAME(add_lines)(n_rows, n_k, sum, sum_stride, a + k * a_k, a_row, a_k, b + k * b_stride, b_stride, width);
+    for (; k < all_k; k++)
+        NAME(add_lines)(n_rows, 1, sum, sum_stride, a + k * a_k, a_row, a_k, b + k * b_stride, b_stride, width);
 }
 
-/* sum[r, j] += sum_k a[r, k] b[k, j]; a has any two strides, width is a multiple of LANES */
-TARGETS static void NAME(add_product)(REAL *sum, int64_t sum_stride, const REAL *a, int64_t a_row, int64_t a_k, const REAL *b,
-                              int64_t b_stride, int64_t n_rows, int64_t n_k, int64_t width) {
+/* sum[r, j] += sum_k a[r, k] b[k, j]; a has any two strides */
+TARGETS static void NAME(add_product)(REAL *sum, int64_t sum_stride, const REAL *a, int64_t a_row, int64_t a_k,
+                                      const REAL *b, int64_t b_stride, int64_t n_rows, int64_t n_k, int64_t width) {
     int64_t r = 0;
     for (; r + 4 <= n_rows; r += 4)
-        NAME(add_rows)(4, 2, sum + r * sum_stride, sum_stride, a + r * a_row, a_row, a_k, b, b_stride, n_k, width);
-    sum += r * sum_stride, a += r * a_row;
-    if (n_rows - r == 3)
-        NAME(add_rows)(3, 2, sum, sum_stride, a, a_row, a_k, b, b_stride, n_k, width);
-    else if (n_rows - r == 2)
-        NAME(add_rows)(2, 4, sum, sum_stride, a, a_row, a_k, b, b_stride, n_k, width);
-    else if (n_rows - r == 1)
-        NAME(add_rows)(1, 8, sum, sum_stride, a, a_row, a_k, b, b_stride, n_k, width);
+        NAME(add_rows)(4, 4, sum + r * sum_stride, sum_stride, a + r * a_row, a_row, a_k, b, b_stride, n_k, width);
+    for (; r + 2 <= n_rows; r += 2)
+        NAME(add_rows)(2, 8, sum + r * sum_stride, sum_stride, a + r * a_row, a_row, a_k, b, b_stride, n_k, width);
+    if (r < n_rows)
+        NAME(add_rows)(1, 8, sum + r * sum_stride, sum_stride, a + r * a_row, a_row, a_k, b, b_stride, n_k, width);
 }
 
 INLINE int64_t NAME(place)(const NAME(recurrence) * c, int64_t b, int64_t t, int64_t h) {
@@ -387,7 +360,4 @@ EXPORT(recurrent_backward, "pppppppppppppppiiiiiiiiiii")
 #undef ELMAN
 #undef BLOCK
 #undef HIGHEST_FINITE
-#undef LOAD
-#undef STORE
-#undef ADD_PRODUCT
 #endif

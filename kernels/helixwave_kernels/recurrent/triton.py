@@ -39,10 +39,10 @@ def _recurrence(
     B, T, _, H, P = x.shape
     y, memory = x.new_empty(B, T, H, P), x.new_empty(len(start) - 1, B, T, H, P)
     grid, sizes = _launch(cell, x)
-    flags = _bytes(reset)
+    cuts = gpu.flags(reset)
     with gpu.device_of(x):
         if P <= MOST_UNITS:
-            recurrent_fwd_kernel[grid](x, R, bias, None, start, flags, y, memory, 0, T, **sizes)
+            recurrent_fwd_kernel[grid](x, R, bias, None, start, cuts, y, memory, 0, T, **sizes)
         else:
             weights = _stacked(R)
             for t in range(T):
@@ -50,7 +50,7 @@ def _recurrence(
                 if reset is not None:
                     h = h.masked_fill(reset[:, t, None, None], 0)
                 recurrence = _recurrent_part(h.unsqueeze(1), weights, bias)
-                recurrent_fwd_kernel[grid](x, None, None, recurrence, start, flags, y, memory, t, t + 1, **sizes)
+                recurrent_fwd_kernel[grid](x, None, None, recurrence, start, cuts, y, memory, t, t + 1, **sizes)
     return y, torch.cat([y[None, :, -1], memory[:, :, -1]]), memory
 
 
@@ -77,7 +77,7 @@ def _recurrence_backward(
     recurrence = _recurrent_part(h, weights, bias)
     dx, carry = torch.empty_like(x), grad_last.clone()
     drecurrence = torch.empty_like(x) if cell == "gru" else dx
-    tensors = recurrence, start, _bytes(reset), y, memory, carry, dx, drecurrence
+    tensors = recurrence, start, gpu.flags(reset), y, memory, carry, dx, drecurrence
     grid, sizes = _launch(cell, x)
     with gpu.device_of(x):
         if P <= MOST_UNITS:
@@ -110,10 +110,6 @@ def _launch(cell: str, x: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]
     # as many threads as leave 64 registers each for the weights
     warps = gpu.power_of_2(-(-4 * P * P // 2048), most=8) if P <= MOST_UNITS else 4
     return (H, B, -(-P // BP)), {"B": B, "T": T, "H": H, "P": P, "CELL": cell, "J": J, "BP": BP, "num_warps": warps}
-
-
-def _bytes(reset: Tensor | None) -> Tensor | None:
-    return None if reset is None else reset.view(torch.uint8)
 
 
 make_differentiable(_recurrence, _recurrence_backward)

@@ -1,7 +1,7 @@
 """Other forms of `s4_kernel` to measure it beside: the generating function at the roots of unity.
 
-Published layers correct C once, at their first forward pass. To measure only what they do at each pass, correct C
-beforehand (`corrected`) and call `cauchy_kernel`.
+Published layers correct C once, at their first forward pass; `peers` correct it at each, which is some percent of their
+time. To measure without, correct C beforehand (`corrected`) and call `cauchy_kernel`.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,9 @@ from functools import partial
 
 import torch
 from torch import Tensor
+
+# a term of the sums for each lag and state at once, [2, 2, D, 2N, T / 2]: gigabytes
+LONGEST = {"naive Cauchy form": 16384, "Cauchy as product": 16384}
 
 CauchySum = Callable[[Tensor, Tensor, Tensor], Tensor]
 

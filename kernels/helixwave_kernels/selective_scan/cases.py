@@ -49,3 +49,9 @@ def random_inputs(
     if reset:
         inputs["reset"] = torch.rand(B, T) < 0.1
     return inputs
+
+
+def work(*, B: int, T: int, D: int, N: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: u, delta, z, y, B and C; see the comment for the operations."""
+    # a state: d A, exp, x B, two for h, two for C h; a channel: 4 for softplus, d u, 2 for the skip, 5 for the gate
+    return 4 * B * T * (4 * D + 2 * N), B * T * D * (7 * N + 12)

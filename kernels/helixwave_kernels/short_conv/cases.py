@@ -31,3 +31,8 @@ def random_inputs(
     if reset:
         inputs["reset"] = torch.rand(B, T) < 0.1
     return inputs
+
+
+def work(*, B: int, T: int, D: int, W: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: x and y; W products and sums, the bias and four operations of silu."""
+    return 4 * 2 * B * T * D, (2 * W + 5) * B * T * D

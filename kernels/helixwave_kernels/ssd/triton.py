@@ -45,7 +45,7 @@ def _scan(
         scores = _scores(x, B, C)
         starts, last = _states(B, x, *decays, h0)
         sizes = _sizes(x, B)
-        grid = (n, -(-sizes["P"] // sizes["BP"]), n_batch * H)
+        grid = (n_batch * H * n, -(-sizes["P"] // sizes["BP"]))
         ssd_fwd_kernel[grid](x, *decays, C, scores, starts, y, T, n, **sizes)
     return y, last
 
@@ -79,11 +79,11 @@ def _scan_backward(
         starts, _ = _states(B, x, *decays, h0)
         ends, h0_grad = _states(C, grad, *decays, last_grad, reverse=True)
         outputs = x_grad, leaving, entering
-        ssd_x_bwd_kernel[n, n_p, n_batch * H](*inputs, B, C, scores, starts, ends, *outputs, T, n, **sizes)
+        ssd_x_bwd_kernel[n_batch * H * n, n_p](*inputs, B, C, scores, starts, ends, *outputs, T, n, **sizes)
         without_N = {name: size for name, size in sizes.items() if name not in ("N", "BN")}
-        ssd_scores_bwd_kernel[n, n_batch * G](*inputs, scores, scores_grad, within, T, n, **without_N)
+        ssd_scores_bwd_kernel[n_batch * G * n,](*inputs, scores, scores_grad, within, T, n, **without_N)
         grads = B_grad, C_grad
-        ssd_maps_bwd_kernel[n, n_n, n_batch * G](*inputs, B, C, scores_grad, starts, ends, *grads, T, n, **sizes)
+        ssd_maps_bwd_kernel[n_batch * G * n, n_n](*inputs, B, C, scores_grad, starts, ends, *grads, T, n, **sizes)
     leaving, entering = leaving.sum(0).add_(within), entering.sum(0)
     across = (starts * ends).sum((3, 4))
     return x_grad, decay_gradients(leaving, entering, across, log_decay, reset, CHUNK), B_grad, C_grad, h0_grad
@@ -95,7 +95,7 @@ def _scores(x: Tensor, B: Tensor, C: Tensor) -> Tensor:
     (n_batch, T, G, _), n = B.shape, _n_chunks(x)
     scores = B.new_empty(n_batch, n, G, CHUNK, CHUNK, dtype=torch.float32)
     sizes = {name: size for name, size in _sizes(x, B).items() if name not in ("H", "P", "BP", "CLEARED")}
-    ssd_scores_fwd_kernel[n, n_batch * G](B, C, scores, T, n, **sizes)
+    ssd_scores_fwd_kernel[n_batch * G * n,](B, C, scores, T, n, **sizes)
     return scores
 
 
@@ -111,7 +111,7 @@ def _states(
     if n_batch * H < 128:
         # smaller blocks, so that more of the GPU is busy while this goes from chunk to chunk
         sizes |= {"BN": min(sizes["BN"], 32), "BP": min(sizes["BP"], 32)}
-    grid = (-(-N // sizes["BN"]), -(-P // sizes["BP"]), n_batch * H)
+    grid = (n_batch * H, -(-N // sizes["BN"]), -(-P // sizes["BP"]))
     ssd_states_fwd_kernel[grid](map_, x, log_decay, reset, first, states, last, T, n, REVERSE=reverse, **sizes)
     return states, last
 

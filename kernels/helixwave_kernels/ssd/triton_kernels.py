@@ -11,6 +11,13 @@ from helixwave_kernels.triton_kernels import decayed
 
 
 @triton.jit
+def place(n, H: tl.constexpr):
+    """The chunk, the sequence and the head (or group) of this program."""
+    row = tl.program_id(0) // n
+    return tl.program_id(0) % n, (row // H).to(tl.int64), row % H
+
+
+@triton.jit
 def load_block(p, o_i, o_j, n_i, n_j, step_i, step_j):
     """A block `[len(o_i), len(o_j)]` of a matrix `[n_i, n_j]`; zeros outside."""
     b_mask = (o_i < n_i)[:, None] & (o_j < n_j)[None, :]
@@ -73,7 +80,7 @@ def ssd_scores_fwd_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """`C B^T` of one chunk and group."""
-    c, b, g = tl.program_id(0), (tl.program_id(1) // G).to(tl.int64), tl.program_id(1) % G
+    c, b, g = place(n, G)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     p_map = (b * T * G + g) * N
@@ -93,9 +100,9 @@ def ssd_states_fwd_kernel(
     REVERSE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """States before each chunk; in reverse, with C for B and y's gradient for x, gradients of the states after it."""
-    b, h = (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
-    o_n = tl.program_id(0) * BN + tl.arange(0, BN)
-    o_p = tl.program_id(1) * BP + tl.arange(0, BP)
+    _, b, h = place(1, H)
+    o_n = tl.program_id(1) * BN + tl.arange(0, BN)
+    o_p = tl.program_id(2) * BP + tl.arange(0, BP)
     b_h = tl.zeros((BN, BP), tl.float32)
     if p_first is not None:
         b_h += load_block(p_first + (b * H + h) * N * P, o_n, o_p, N, P, P, 1)
@@ -119,7 +126,7 @@ def ssd_fwd_kernel(
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The outputs of one chunk."""
-    c, b, h = tl.program_id(0), (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
     g = h // (H // G)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
@@ -145,7 +152,7 @@ def ssd_x_bwd_kernel(
     BP: tl.constexpr, CLEARED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of x in one chunk, and of the decays from its start and to its end, `[P / BP, B, T, H]`."""
-    c, b, h = tl.program_id(0), (tl.program_id(2) // H).to(tl.int64), tl.program_id(2) % H
+    c, b, h = place(n, H)
     g = h // (H // G)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
@@ -166,7 +173,7 @@ def ssd_x_bwd_kernel(
     b_grad = load_block(p_grad + (b * T * H + h) * P, o_t, o_p, T, P, H * P, 1)
     b_x_grad = decayed(_to_end(b_whole, b_rest, BT)[:, None], b_x_grad)
     b_read = decayed(tl.exp(b_whole + b_rest)[:, None], b_read)
-    p_sums = ((tl.program_id(1).to(tl.int64) * (tl.num_programs(2) // H) + b) * T + o_t) * H + h
+    p_sums = ((tl.program_id(1).to(tl.int64) * (tl.num_programs(0) // (n * H)) + b) * T + o_t) * H + h
     tl.store(p_entering + p_sums, tl.sum(b_x * b_x_grad, 1), mask=o_t < T)
     tl.store(p_leaving + p_sums, tl.sum(b_grad * b_read, 1), mask=o_t < T)
     b_scores = load_block(p_scores + ((b * n + c) * G + g) * BT * BT, o_row, o_row, BT, BT, 1, BT)  # [j, i]
@@ -180,7 +187,7 @@ def ssd_scores_bwd_kernel(
     P: tl.constexpr, BT: tl.constexpr, BP: tl.constexpr, CLEARED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of the scores of one chunk and group; and of the decays within it, by step and head `[B, T, H]`."""
-    c, b, g = tl.program_id(0), (tl.program_id(1) // G).to(tl.int64), tl.program_id(1) % G
+    c, b, g = place(n, G)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     o_scores = ((b * n + c) * G + g) * BT * BT
@@ -210,7 +217,7 @@ def ssd_maps_bwd_kernel(
     BP: tl.constexpr, CLEARED: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of B and C in one chunk and group."""
-    c, b, g = tl.program_id(0), (tl.program_id(2) // G).to(tl.int64), tl.program_id(2) % G
+    c, b, g = place(n, G)
     o_row = tl.arange(0, BT)
     o_t = c * BT + o_row
     o_n = tl.program_id(1) * BN + tl.arange(0, BN)
