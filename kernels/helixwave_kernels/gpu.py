@@ -2,11 +2,11 @@
 
 import contextlib
 import importlib.util
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -14,9 +14,8 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def refusal(*args: Any, **kwargs: Any) -> str | None:
     """Why Triton cannot run a call with these arguments; None if it can. An operator's `accepts`, or a part of it."""
-    named = [("a tensor", value) for value in tree_leaves(args)]
-    named += [(name, leaf) for name, value in kwargs.items() for leaf in tree_leaves(value)]
-    tensors = [(name, value) for name, value in named if isinstance(value, Tensor)]
+    tensors = list(_tensors([("a tensor", value) for value in args]))
+    tensors += _tensors(kwargs.items())
     for name, tensor in tensors:
         if (tensor.is_floating_point() or tensor.is_complex()) and tensor.dtype not in _DTYPES:
             return f"{name} is {str(tensor.dtype).removeprefix('torch.')}, it computes in float32"
@@ -26,6 +25,15 @@ def refusal(*args: Any, **kwargs: Any) -> str | None:
     if len({tensor.device for _, tensor in tensors}) > 1:
         return "its tensors are on several GPUs"
     return None if _HAS_TRITON else "triton is not installed"
+
+
+def _tensors(named: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among arguments; a state may be a tuple of them."""
+    for name, value in named:
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, tuple):
+            yield from ((name, part) for part in value if isinstance(part, Tensor))
 
 
 def device_of(tensor: Tensor) -> contextlib.AbstractContextManager[None]:

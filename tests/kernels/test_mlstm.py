@@ -220,6 +220,22 @@ def test_exports_with_any_length():
         torch.testing.assert_close(exported(**inputs), mlstm(**inputs, impl="chunked")[0])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: test_gpu.py runs the real kernels")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("K", "V"), [(70, 20), (20, 70)])
+def test_several_tiles_in_a_chunk_on_a_gpu(K, V, monkeypatch):
+    """In the interpreter, with several blocks of keys or values too, the last of them not full."""
+    pytest.importorskip("triton")
+    from helixwave_kernels.mlstm import triton
+
+    monkeypatch.setattr(triton, "CHUNK", 32)
+    monkeypatch.setattr(triton, "TILE", 16)
+    inputs = random_inputs(T=40, B=1, H=1, K=K, V=V, state=True, reset=True)
+    expected, actual = (results(mlstm.impls[impl], inputs, comparable) for impl in ("reference", "triton"))
+    for name, value in actual.items():
+        assert error(value, expected[name]) < 1e-5, name
+
+
 def test_wrong_arguments_are_named():
     inputs = random_inputs(T=5)
     with pytest.raises(ValueError, match="input_gate is 'softmax', expected one of exp, sigmoid"):

@@ -45,3 +45,8 @@ def random_inputs(
     if reset:
         inputs["reset"] = torch.rand(B, T) < 0.1
     return inputs
+
+
+def work(*, B: int, T: int, H: int, K: int, V: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: q, k, v, beta and y; two operations to recall, two to write, two for y."""
+    return 4 * B * T * H * (2 * K + 2 * V + 1), B * T * H * (6 * K * V + 2 * V + K)

@@ -38,3 +38,8 @@ def random_inputs(
     if reset:
         inputs["reset"] = torch.rand(B, T) < 0.1
     return inputs
+
+
+def work(*, B: int, T: int, D: int, N: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: u and y; a complex product and two sums for h, four for Re(C h)."""
+    return 4 * 2 * B * T * D, B * T * D * (12 * N + 2)

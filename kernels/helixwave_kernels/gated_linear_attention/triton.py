@@ -82,8 +82,7 @@ def _attend_backward(
         ends, S0_grad = _states(q, grad, *decays, last_grad, scale=scale, reverse=True)
         kernels.gla_scores_bwd_kernel[n_batch * H * n,](grad, v, scores_grad, scale, T, n, **_sizes(q, v, "HV"))
         sizes["CLEARED"] = CLEARED
-        grid = (n_batch * H * n, n_v)
-        kernels.gla_v_bwd_kernel[grid](grad, k, *decays, scores, ends, v_grad, scale, T, n, **sizes)
+        kernels.gla_v_bwd_kernel[n_batch * H * n, n_v](grad, k, *decays, scores, ends, v_grad, scale, T, n, **sizes)
         grid = (n_batch * H * n, n_k, CHUNK // PART)
         inputs, outputs = (grad, q, k, v, *decays), (q_grad, k_grad, leaving, entering)
         kernels.gla_qk_bwd_kernel[grid](*inputs, scores_grad, starts, ends, *outputs, scale, T, n, BC=PART, **sizes)

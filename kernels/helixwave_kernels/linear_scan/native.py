@@ -46,8 +46,9 @@ def _scan_backward(
 
 def _real(*tensors: Tensor | None) -> list[Tensor | None]:
     """Complex numbers as pairs, without copies."""
-    tensors = (None if each is None else each.resolve_conj() for each in tensors)
-    return [torch.view_as_real(each) if each is not None and each.is_complex() else each for each in tensors]
+    return [
+        torch.view_as_real(each.resolve_conj()) if each is not None and each.is_complex() else each for each in tensors
+    ]
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

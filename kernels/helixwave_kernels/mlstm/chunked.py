@@ -47,6 +47,10 @@ def mlstm_chunked(
     initial_state: State | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, State]:
+    if q.shape[1] == 1:
+        # one step is done soonest by doing it
+        options = {"input_gate": input_gate, "normalize": normalize, "scale": scale, "eps": eps}
+        return mlstm.impls["reference"](q, k, v, i, f, **options, initial_state=initial_state, reset=reset)
     dtype = compute_dtype(q, k, v, i, f)
     state = empty_state(k, v, dtype) if initial_state is None else initial_state
     scale = q.shape[-1] ** -0.5 if scale is None else scale

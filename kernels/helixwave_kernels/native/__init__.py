@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ ABI = 1
 REBUILD = "Build it again: `pip install --force-reinstall --no-deps helixwave`, in a checkout `pip install -e .`"
 
 _LETTERS = {type(None): "p", int: "i", bool: "i", float: "d"}
-_C_TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
+_C_TYPES: dict[str, Any] = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "d": ctypes.c_double}
 _PRECISIONS = {torch.float32: "f32", torch.float64: "f64"}
 _ACCEPTED = {torch.float32, torch.float64, torch.bfloat16, torch.bool}
 
@@ -46,7 +47,7 @@ def refusal(*tensors: Tensor | None) -> str | None:
     return None
 
 
-def contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+def contiguous(*tensors: Tensor | None) -> list[Any]:
     """The tensors as C reads them; None stays."""
     return [None if tensor is None else tensor.contiguous() for tensor in tensors]
 
@@ -67,8 +68,8 @@ def call(name: str, *args: Tensor | int | float | None) -> None:
             assert value.is_cpu, f"{name}: argument {len(values)} is on {value.device}"
             if value.is_floating_point():
                 precision = precision or value.dtype
-            expected = precision if value.is_floating_point() else torch.bool
-            assert value.dtype == expected, f"{name}: argument {len(values)} is {value.dtype}, expected {expected}"
+            expected = {precision} if value.is_floating_point() else {torch.bool, torch.uint8}
+            assert value.dtype in expected, f"{name}: argument {len(values)} is {value.dtype}, expected {expected}"
             values.append(value.data_ptr())
             letters += "p"
         else:

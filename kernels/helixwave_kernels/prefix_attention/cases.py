@@ -47,3 +47,8 @@ def comparable(outputs: tuple[Tensor, tuple[Tensor, Tensor, Tensor]]) -> tuple[T
     y, (m, u, w) = outputs
     total = m.exp()
     return y, (u * total, w * total[..., None])
+
+
+def work(*, B: int, T: int, H: int, K: int, V: int) -> tuple[int, int]:
+    """Bytes and operations of a forward pass: k, v and y; the scores, two exponentials, four operations a value."""
+    return 4 * B * T * H * (K + 2 * V), B * T * H * (2 * K + 4 * V + 6)
