@@ -5,7 +5,6 @@ import functools
 import sys
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 # below, an allocator has the memory at hand

@@ -7,7 +7,8 @@ from helixwave_kernels.selective_scan.cases import random_inputs
 from helixwave_kernels.selective_scan.peers import mambapy_pscan
 from torch.autograd.graph import saved_tensors_hooks
 
-IMPLS = pytest.mark.parametrize("impl", list(selective_scan.impls))
+RUNNING = [impl for impl in selective_scan.impls if selective_scan.refusal(impl, **random_inputs(T=2)) is None]
+IMPLS = pytest.mark.parametrize("impl", RUNNING)
 
 
 @IMPLS

@@ -78,14 +78,14 @@ INLINE void NAME(write_lanes)(REAL *restrict to, const REAL *restrict tile, cons
 INLINE int64_t NAME(origin)(const NAME(scan) * c, const NAME(place) * p) { return p->b * c->T * c->D + p->channel; }
 
 /* Starts to load what will be read from a block in another chunk: one part of eight. */
-INLINE void NAME(announce)(const NAME(scan) * c, const NAME(place) * p, int64_t chunk, int64_t part) {
-    const REAL *tensors[] = {c->u, c->delta, c->z, c->grad_y};
+INLINE void NAME(announce)(const NAME(scan) * c, const NAME(place) * p, const REAL *tensor, int64_t chunk,
+                           int64_t part) {
     int64_t first = chunk * CHUNK + part * (CHUNK / 8);
-    if (chunk < 0 || first + CHUNK / 8 > c->T || part >= 8)
+    if (!tensor || chunk < 0 || first + CHUNK / 8 > c->T || part >= 8)
         return;
-    for (int i = 0; i < 4; i++)
-        for (int64_t t = first; tensors[i] && t < first + CHUNK / 8; t++)
-            PREFETCH(tensors[i] + NAME(origin)(c, p) + t * c->D);
+    const REAL *from = tensor + NAME(origin)(c, p) + first * c->D;
+    for (int t = 0; t < CHUNK / 8; t++)
+        PREFETCH(from + t * c->D);
 }
 
 /* The channels of one time step that a packed parameter [block, LANES] covers. */
@@ -197,8 +197,11 @@ INLINE void NAME(forward_block)(const NAME(scan) * c, const NAME(place) * p, con
         for (int l = 0; l < LANES; l++)
             y[t * LANES + l] = skip[l] * u[t * LANES + l];
     for (int64_t n = 0; n < c->N; n += 4) {
-        NAME(announce)(c, p, chunk + 1, n / 2);
-        NAME(announce)(c, p, chunk + 1, n / 2 + 1);
+        for (int64_t part = n / 2; part < n / 2 + 2; part++) {
+            NAME(announce)(c, p, c->u, chunk + 1, part);
+            NAME(announce)(c, p, c->delta, chunk + 1, part);
+            NAME(announce)(c, p, c->z, chunk + 1, part);
+        }
         REAL h[4 * LANES], A[4 * LANES];
         for (int l = 0; l < 4 * LANES; l++) {
             A[l] = c->A[(p->block * c->N + n) * LANES + l] * LOG2E;
@@ -472,7 +475,10 @@ INLINE void NAME(backward_chunk)(const NAME(scan) * c, int64_t row, int64_t chun
         memset(grad_B, 0, sizeof grad_B);
         memset(grad_C, 0, sizeof grad_C);
         for (int64_t i = 0; i < n_block; i++) {
-            NAME(announce)(c, &places[i], chunk - 1, n / 2);
+            NAME(announce)(c, &places[i], c->u, chunk - 1, n / 2);
+            NAME(announce)(c, &places[i], c->delta, chunk - 1, n / 2);
+            NAME(announce)(c, &places[i], c->grad_y, chunk - 1, n / 2);
+            NAME(announce)(c, &places[i], c->z, chunk - 1, n / 2);
             NAME(backward_states)(c, &places[i], &stretches, chunk, n, spread, &tiles[i], grad_B, grad_C);
             if (spread && !c->B_groups)
                 NAME(add_over_time)(c, &places[i], n, grad_B, c->grad_B);

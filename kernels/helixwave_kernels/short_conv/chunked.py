@@ -18,6 +18,9 @@ def short_conv_chunked(
     initial_state: Tensor | None = None,
     reset: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
+    if x.shape[1] == 1:  # nothing to gain
+        options = {"activation": activation, "initial_state": initial_state, "reset": reset}
+        return short_conv.impls["reference"](x, weight, bias, **options)
     dtype = compute_dtype(x)
     (B, T, D), W = x.shape, weight.shape[1]
     before = x.new_zeros(B, W - 1, D, dtype=dtype) if initial_state is None else initial_state.to(dtype).mT

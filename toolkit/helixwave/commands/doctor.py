@@ -1,4 +1,4 @@
-"""`helixwave doctor`: what this machine has, which implementations of the operators run on it, and why others do not."""
+"""`helixwave doctor`: which implementations of the operators run on this machine, and why the others do not."""
 
 import importlib
 import importlib.util
@@ -104,4 +104,5 @@ def _cell(op: Any, implementation: str) -> str:
         refusals[device] = op.refusal(implementation, **inputs)
     if runs := [device for device, refusal in refusals.items() if refusal is None]:
         return ", ".join(runs)
-    return "no GPU" if set(refusals) == {"cpu"} and str(refusals["cpu"]).endswith("is on cpu") else f"no: {refusals[device]}"
+    wants_gpu = set(refusals) == {"cpu"} and str(refusals["cpu"]).endswith("is on cpu")
+    return "no GPU" if wants_gpu else f"no: {refusals[device]}"
