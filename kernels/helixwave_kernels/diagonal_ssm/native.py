@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helixwave_kernels import native
+from helixwave_kernels import memory, native
 from helixwave_kernels.diagonal_ssm.reference import Discretization, diagonal_ssm, discretized, real_dtype, state_dtype
 
 # as in diagonal_ssm.c and machine.h: steps between kept states; states and channels that are worked on together
@@ -93,7 +93,7 @@ def _scan(
     Returns y, the last state, and, to keep for the backward pass, those between chunks of time.
     """
     tensors = native.contiguous(u, a, b, w, skip, reset)
-    y, between = u.new_empty(u.shape), _between(u, a, keep)
+    y, between = memory.empty_like(u), _between(u, a, keep)
     between[:, :, 0] = 0 if h0 is None else h0
     native.call("diagonal_ssm_forward", y, between, *tensors, *u.shape, a.shape[1], between.shape[2])
     return y, between[:, :, -1].clone(), between
@@ -118,7 +118,7 @@ def _scan_backward(
     """Gradients of u, a, b (wanted or not), w, skip and h0."""
     assert between.shape[2] > 1, "the states between chunks were not kept"
     tensors = native.contiguous(grad_y, between, u, a, b, w, skip, reset)
-    grad_u, grad_h0 = u.new_empty(u.shape), grad_state.clone(memory_format=torch.contiguous_format)
+    grad_u, grad_h0 = memory.empty_like(u), grad_state.clone(memory_format=torch.contiguous_format)
     grads = [value.new_zeros(u.shape[0], *value.shape) for value in (a, a, w, skip)]
     native.call("diagonal_ssm_backward", grad_u, *grads, grad_h0, *tensors, *u.shape, a.shape[1], between.shape[2])
     grad_a, grad_b, grad_w, grad_skip = (grad.sum(0) for grad in grads)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.linear_scan.reference import linear_scan, output_dtype
 from helixwave_kernels.shapes import compute_dtype
 
@@ -31,7 +32,7 @@ def _scan(x: Tensor, decay: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
     length = -(-T // n_block)
     h, decay = (_blocks(tensor, n_block, length) for tensor in (x, decay))
     cleared = None if reset is None else _blocks(reset.unsqueeze(-1), n_block, length)
-    within = torch.empty_like(decay)  # products of the decays from the block's first step on
+    within = memory.empty_like(decay)  # products of the decays from the block's first step on
     _scan_blocks(h, decay, within, cleared)
     carry = h0
     for block, (h_block, within_block) in enumerate(zip(h.unbind(1), within.unbind(1), strict=True)):
@@ -46,7 +47,10 @@ def _scan(x: Tensor, decay: Tensor, h0: Tensor, reset: Tensor | None) -> Tensor:
 
 def _blocks(tensor: Tensor, n_block: int, length: int) -> Tensor:  # [B, T, D] -> [B, n_block, length, D]
     B, T, D = tensor.shape
-    return F.pad(tensor, (0, 0, 0, n_block * length - T)).clone().view(B, n_block, length, D)
+    blocks = memory.empty(B, n_block * length, D, like=tensor)
+    blocks[:, :T] = tensor
+    blocks[:, T:] = 0
+    return blocks.view(B, n_block, length, D)
 
 
 def _scan_blocks(h: Tensor, decay: Tensor, within: Tensor, cleared: Tensor | None) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from helixwave_kernels import native
+from helixwave_kernels import memory, native
 from helixwave_kernels.linear_scan.reference import linear_scan, output_dtype
 from helixwave_kernels.shapes import compute_dtype
 
@@ -27,7 +27,7 @@ def linear_scan_native(
 @torch.library.custom_op("helixwave::linear_scan_native", mutates_args=())
 def _scan(x: Tensor, decay: Tensor, h0: Tensor | None, reset: Tensor | None) -> tuple[Tensor, Tensor]:
     x, decay, h0, reset = native.contiguous(x, decay, h0, reset)
-    h = torch.empty_like(x)
+    h = memory.empty_like(x)
     native.call("linear_scan_forward", *_real(h, x, decay, h0), reset, *x.shape, 1 + x.is_complex())
     return h, h[:, -1].clone()
 
@@ -38,7 +38,7 @@ def _scan_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, decay and h0."""
     tensors = native.contiguous(grad_h, grad_state, decay, h, h0)
-    grads = torch.empty_like(h), torch.empty_like(h), torch.empty_like(h[:, 0], memory_format=torch.contiguous_format)
+    grads = memory.empty_like(h), memory.empty_like(h), torch.empty_like(h[:, 0], memory_format=torch.contiguous_format)
     sizes = *h.shape, 1 + h.is_complex()
     native.call("linear_scan_backward", *_real(*grads, *tensors), *native.contiguous(reset), *sizes)
     return grads

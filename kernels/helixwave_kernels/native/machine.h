@@ -14,6 +14,7 @@
 #define INLINE static __forceinline
 #define INDEPENDENT __pragma(loop(ivdep))
 #define PREFETCH(address) ((void)(address))
+#define PREFETCH_OUTPUT(address) ((void)(address))
 #define restrict __restrict
 #else
 #ifdef _WIN32
@@ -24,6 +25,7 @@
 #define INLINE static inline __attribute__((always_inline))
 /* Starts to load what will be read soon. */
 #define PREFETCH(address) __builtin_prefetch(address, 0, 2)
+#define PREFETCH_OUTPUT(address) __builtin_prefetch(address, 1, 2)
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else

@@ -88,6 +88,17 @@ INLINE void NAME(announce)(const NAME(scan) * c, const NAME(place) * p, const RE
         PREFETCH(from + t * c->D);
 }
 
+/* The same for what will be written: a line has to be there before a part of it is stored. */
+INLINE void NAME(announce_output)(const NAME(scan) * c, const NAME(place) * p, REAL *tensor, int64_t chunk,
+                                  int64_t part) {
+    int64_t first = chunk * CHUNK + part * (CHUNK / 8);
+    if (!tensor || first + CHUNK / 8 > c->T || part >= 8)
+        return;
+    REAL *to = tensor + NAME(origin)(c, p) + first * c->D;
+    for (int t = 0; t < CHUNK / 8; t++)
+        PREFETCH_OUTPUT(to + t * c->D);
+}
+
 /* The channels of one time step that a packed parameter [block, LANES] covers. */
 INLINE void NAME(read_parameter)(REAL *restrict lanes, const REAL *packed, const NAME(place) * p) {
     for (int l = 0; l < LANES; l++)
@@ -479,6 +490,11 @@ INLINE void NAME(backward_chunk)(const NAME(scan) * c, int64_t row, int64_t chun
             NAME(announce)(c, &places[i], c->delta, chunk - 1, n / 2);
             NAME(announce)(c, &places[i], c->grad_y, chunk - 1, n / 2);
             NAME(announce)(c, &places[i], c->z, chunk - 1, n / 2);
+            NAME(announce_output)(c, &places[i], c->grad_u, chunk, n / 2);
+            NAME(announce_output)(c, &places[i], c->grad_delta, chunk, n / 2);
+            NAME(announce_output)(c, &places[i], c->grad_z, chunk, n / 2);
+            for (int j = 0; j < 2 && chunk > 0; j++)
+                PREFETCH(NAME(before)(c, &places[i], chunk - 1, n + j));
             NAME(backward_states)(c, &places[i], &stretches, chunk, n, spread, &tiles[i], grad_B, grad_C);
             if (spread && !c->B_groups)
                 NAME(add_over_time)(c, &places[i], n, grad_B, c->grad_B);

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helixwave_kernels import native
+from helixwave_kernels import memory, native
 from helixwave_kernels.selective_scan.reference import selective_scan
 from helixwave_kernels.shapes import compute_dtype
 
@@ -127,9 +127,9 @@ def _scan(
     _, T, D, N, G, *_ = sizes
     u, delta, z, reset = native.contiguous(u, delta, z, reset)
     packed = _pack(A, G), _pack_map(B, G), _pack_map(C, G), _pack_parameter(skip, G), z, _pack_parameter(bias, G)
-    between = u.new_empty(-(-T // CHUNK) + 1 if keep else 1, len(u), *packed[0].shape)
+    between = memory.empty(-(-T // CHUNK) + 1 if keep else 1, len(u), *packed[0].shape, like=u)
     between[0] = 0 if h0 is None else _pack(h0, G)
-    y = torch.empty_like(u)
+    y = memory.empty_like(u)
     native.call("selective_scan_forward", y, between, u, delta, *packed, reset, *sizes, softplus, negative, keep)
     state = _unpack(between[-1], G, D, N)
     return y, state, between if keep else u.new_empty(0)
@@ -158,11 +158,12 @@ def _scan_backward(
     grad_y, u, delta, z, reset = native.contiguous(grad_y, u, delta, z, reset)
     packed = _pack(A, G), _pack_map(B, G), _pack_map(C, G), _pack_parameter(skip, G), z, _pack_parameter(bias, G)
     n_block = len(packed[0])
-    grad_u, grad_delta, grad_z = torch.empty_like(u), torch.empty_like(u), None if z is None else torch.empty_like(u)
+    grad_u, grad_delta = memory.empty_like(u), memory.empty_like(u)
+    grad_z = None if z is None else memory.empty_like(u)
     grad_A, carry = u.new_zeros(n_batch, *packed[0].shape), _pack(grad_state, G)
     grad_skip, grad_bias = u.new_zeros(2, n_batch, n_block, LANES).unbind()
     n_row = -(-n_block // G // blocks_in_row)
-    grad_maps = [u.new_empty(n_row, n_batch, T, G, N) if n else torch.zeros_like(grad_A) for n in groups]
+    grad_maps = [memory.empty(n_row, n_batch, T, G, N, like=u) if n else torch.zeros_like(grad_A) for n in groups]
     grads = grad_u, grad_delta, grad_A, *grad_maps, grad_skip, grad_z, grad_bias, carry
     native.call(
         "selective_scan_backward", *grads, grad_y, between, u, delta, *packed, reset, *sizes, softplus, negative

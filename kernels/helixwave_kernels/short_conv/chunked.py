@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.shapes import compute_dtype
 from helixwave_kernels.short_conv.reference import activated, short_conv
 
@@ -39,7 +40,7 @@ def short_conv_chunked(
 def _convolve(inputs: Tensor, weight: Tensor, document: Tensor | None) -> Tensor:
     """Outputs `[B, T, D]` of inputs `[B, W-1+T, D]`, weight `[W, D]` and document `[B, W-1+T, 1]`."""
     W = len(weight)
-    y = torch.zeros_like(inputs[:, W - 1 :], memory_format=torch.contiguous_format)
+    y = memory.zeros_like(inputs[:, W - 1 :])
     for w, weight_w in enumerate(weight):
         y.addcmul_(_visible(inputs[:, w : w + y.shape[1]], document, w, W), weight_w)
     return y
@@ -48,8 +49,8 @@ def _convolve(inputs: Tensor, weight: Tensor, document: Tensor | None) -> Tensor
 @torch.library.custom_op("helixwave::short_conv_chunked_backward", mutates_args=())
 def _convolve_backward(grad: Tensor, inputs: Tensor, weight: Tensor, document: Tensor | None) -> tuple[Tensor, Tensor]:
     T, W = grad.shape[1], len(weight)
-    inputs_grad, weight_grad = torch.zeros_like(inputs), torch.empty_like(weight)
-    product = torch.empty_like(grad)
+    inputs_grad, weight_grad = memory.zeros_like(inputs), torch.empty_like(weight)
+    product = memory.empty_like(grad)
     for w, weight_w in enumerate(weight):
         grad_w = _visible(grad, document, w, W)
         inputs_grad[:, w : w + T].addcmul_(grad_w, weight_w)

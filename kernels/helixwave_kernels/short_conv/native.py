@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from helixwave_kernels import native
+from helixwave_kernels import memory, native
 from helixwave_kernels.shapes import compute_dtype
 from helixwave_kernels.short_conv.reference import short_conv
 
@@ -41,7 +41,7 @@ def _convolve(
 ) -> tuple[Tensor, Tensor]:
     """Outputs and the last inputs of x `[B, T, D]`, weight `[W, D]` and the inputs before, `[B, W-1, D]`."""
     x, weight, bias, before, reset = native.contiguous(x, weight, bias, before, reset)
-    y, state = torch.empty_like(x), torch.empty_like(before)
+    y, state = memory.empty_like(x), torch.empty_like(before)
     native.call("short_conv_forward", y, state, x, weight, bias, before, reset, *x.shape, len(weight), silu)
     return y, state
 
@@ -60,7 +60,7 @@ def _convolve_backward(
     """Gradients of x, weight, bias (wanted or not) and the inputs before."""
     tensors = native.contiguous(grad_y, grad_state, x, weight, bias, before, reset)
     n_rows = x.shape[0] * -(-x.shape[1] // STRETCH)
-    grads = x.new_zeros(x.shape), x.new_zeros(n_rows, *weight.shape), x.new_zeros(n_rows, x.shape[2])
+    grads = memory.zeros_like(x), x.new_zeros(n_rows, *weight.shape), x.new_zeros(n_rows, x.shape[2])
     grad_before = torch.zeros_like(before, memory_format=torch.contiguous_format)
     native.call("short_conv_backward", *grads, grad_before, *tensors, *x.shape, len(weight), silu)
     return grads[0], grads[1].sum(0), grads[2].sum(0), grad_before
