@@ -16,7 +16,7 @@ CHECK_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 setup: $(READY)
 
-$(READY): pyproject.toml setup.py
+$(READY): pyproject.toml setup.py $(wildcard kernels/helixwave_kernels/native/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "helixwave needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q $(TORCH)

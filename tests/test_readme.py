@@ -1,13 +1,16 @@
-"""What the README shows works."""
+"""What the README and the pages beside it show works."""
 
 import doctest
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_examples_run() -> None:
-    failed, tried = doctest.testfile(str(README), module_relative=False, encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", "docs/operators.md"])
+def test_examples_run(page: str) -> None:
+    failed, tried = doctest.testfile(str(README.parent / page), module_relative=False, encoding="utf-8")
     assert tried >= 5
     assert failed == 0
 

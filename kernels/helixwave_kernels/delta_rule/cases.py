@@ -48,5 +48,5 @@ def random_inputs(
 
 
 def work(*, B: int, T: int, H: int, K: int, V: int) -> tuple[int, int]:
-    """Bytes and operations of a forward pass: q, k, v, beta and y; two operations each to recall, to write and for y."""
+    """Bytes and operations of a forward pass: q, k, v, beta and y; two operations each to recall, write and read."""
     return 4 * B * T * H * (2 * K + 2 * V + 1), B * T * H * (6 * K * V + 2 * V + K)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.delta_rule.reference import delta_rule, empty_state, query_scale
 from helixwave_kernels.shapes import compute_dtype
 
@@ -56,8 +57,8 @@ def _delta_rule(
     n: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs, the last state, and the states before each chunk and after all, `[chunks + 1, B, H, K, V]`."""
-    y = v.new_empty(*q.shape[:3], v.shape[-1])
-    between = initial_state.new_empty(_n_chunk(q.shape[1], n) + 1, *initial_state.shape)
+    y = memory.empty(*q.shape[:3], v.shape[-1], like=v)
+    between = memory.empty(_n_chunk(q.shape[1], n) + 1, *initial_state.shape, like=initial_state)
     between[0] = initial_state
     for part, states in _stretches(q, k, v, beta, g, reset, between, n):
         # the errors were the state empty, and what a state takes away from them
@@ -86,7 +87,7 @@ def _delta_rule_backward(
     n: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, beta, g (empty if None) and the initial state: the last stretch first."""
-    dq, dk, dv, dbeta = (torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (q, k, v, beta))
+    dq, dk, dv, dbeta = (memory.empty_like(tensor) for tensor in (q, k, v, beta))
     dg = q.new_empty(0) if g is None else torch.empty_like(g, memory_format=torch.contiguous_format)
     carry = grad_state.flatten(0, 1)
     for part, states in reversed(list(_stretches(q, k, v, beta, g, reset, between, n))):

@@ -86,7 +86,7 @@ def with_skip(y: Tensor, u: Tensor, skip: Tensor | None) -> Tensor:
 def _mean_of_exponential(z: Tensor, exponential: Tensor) -> Tensor:
     """`(exp(z) - 1) / z`, the mean of exp from 0 to z; by its series near 0, where the difference would cancel."""
     n_term = 9 if z.dtype == torch.complex64 else 15
-    near = z.abs() < 0.5
+    near = z.real.square() + z.imag.square() < 0.25
     small = z.masked_fill(~near, 0)
     series = torch.zeros_like(z)
     for k in reversed(range(n_term)):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.gated_linear_attention.reference import gated_linear_attention, scaled
 from helixwave_kernels.shapes import compute_dtype
 from helixwave_kernels.ssd.chunked import ssd_chunked, step_gradients
@@ -61,8 +62,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, S0: Tensor) -> t
     """y, the last state, and the states `[pieces + 1, rows, K, V]` before each piece and at the end."""
     n_row, T, _ = q.shape
     length = _piece_length(q, v)
-    y, state = torch.empty_like(v), torch.empty_like(S0)
-    between = S0.new_empty(n_states(T, length), *S0.shape)
+    y, state = memory.empty_like(v), torch.empty_like(S0)
+    between = memory.empty(n_states(T, length), *S0.shape, like=S0)
     for rows, pieces in blocks(n_row, T, length):
         S = S0[rows]
         for before, steps in zip(between[:-1, rows], pieces, strict=True):
@@ -80,7 +81,7 @@ def _attend_backward(
     """Gradients of q, k, v, log_decay and S0: the chunks of each piece are computed again, the last piece first."""
     n_row, T, _ = q.shape
     inputs = (q, k, v, log_decay)
-    grads = tuple(torch.empty_like(tensor) for tensor in inputs)
+    grads = tuple(memory.empty_like(tensor) for tensor in inputs)
     grad_S0 = torch.empty_like(grad_state)
     for rows, pieces in blocks(n_row, T, _piece_length(q, v)):
         grad_S = grad_state[rows]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.mlstm.gates import (
     FORGOTTEN,
     AllGates,
@@ -85,7 +86,7 @@ def _mlstm(
     L = chunk_length(q, v)
     gates, m = stabilised(i, f, m0, reset, input_gate, scale, L, q.dtype)
     q, k, v = (_whole_chunks(x, L) for x in (q, k, v))
-    y, r, scratch = torch.empty_like(v), torch.empty_like(gates.steps[0]), _Scratch(q, L)
+    y, r, scratch = memory.empty_like(v), torch.empty_like(gates.steps[0]), _Scratch(q, L)
     between = _between(C0, n0, T)
     for rows in _few_rows(B, H):
         inputs, out, states = _by_chunk(L, rows, q, k, v), _by_chunk(L, rows, y)[0], between[:, rows].flatten(1, 2)
@@ -129,7 +130,8 @@ def _mlstm_backward(
     gates, m = stabilised(i, f, m0, reset, input_gate, scale, L, q.dtype)
     q, k, v, y, dy = (_whole_chunks(x, L) for x in (q, k, v, y, dy))
     r = by_chunk(r, L)
-    dq, dk, dv, d_state = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v), _state(dC, dn)
+    dq, dk, dv = (memory.empty_like(x) for x in (q, k, v))
+    d_state = _state(dC, dn)
     flows, scratch = Flows.empty(gates), _Scratch(q, L)
     for rows in _few_rows(B, H):
         inputs, outputs = _by_chunk(L, rows, q, k, v, y, dy), _by_chunk(L, rows, dq, dk, dv)
@@ -338,7 +340,7 @@ def _state(C: Tensor, n: Tensor) -> Tensor:
 def _between(C0: Tensor, n0: Tensor, T: int) -> Tensor:
     """Memory for the states before each group of chunks and at the end; the first is there."""
     first = _state(C0, n0)
-    between = first.new_empty(-(-T // GROUP) + 1, *first.shape)
+    between = memory.empty(-(-T // GROUP) + 1, *first.shape, like=first)
     between[0] = first
     return between
 

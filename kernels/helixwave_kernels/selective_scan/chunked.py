@@ -7,6 +7,7 @@ contiguous memory, and the channels vectorise. The derivation of the backward pa
 import torch
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.selective_scan.reference import gated, selective_scan, step_sizes
 from helixwave_kernels.shapes import compute_dtype
 
@@ -82,9 +83,9 @@ def _scan(
     Shapes: x, steps, y `[T, B, G, P]`; A `[G, N, P]`; B, C `[T, B, 1|G, N, 1]` or `[1, 1, G, N, P]`; states
     `[B, G, N, P]`; reset `[T, B, 1, 1, 1]`.
     """
-    y = torch.empty_like(x)
+    y = memory.empty_like(x)
     chunks = _chunks(len(x))
-    between = x.new_empty(len(chunks) + 1, *h0.shape)
+    between = memory.empty(len(chunks) + 1, *h0.shape, like=x)
     between[0] = h0
     h, a, product = _buffers(3, h0)
     for start, end, chunk in zip(between, between[1:], chunks, strict=False):
@@ -109,7 +110,7 @@ def _scan_backward(
     negative: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, steps, A, B, C and h0: each chunk's states are computed again, the last chunk first."""
-    dx, dsteps = torch.empty_like(x), torch.empty_like(steps)
+    dx, dsteps = memory.empty_like(x), memory.empty_like(steps)
     dA, dB, dC = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
     h, a, g, products = _buffers(4, grad_state)
     carry = grad_state.clone()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helixwave_kernels import memory
 from helixwave_kernels.shapes import compute_dtype
 from helixwave_kernels.ssd.pieces import (
     CHUNK,
@@ -60,8 +61,8 @@ def _scan(x: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, h0: Tensor) -> tup
     """y, the last state, and the states `[pieces + 1, rows, N, R, P]` before each piece and at the end."""
     n_row, T, *sizes = x.shape
     length = piece_length(*sizes)
-    y, state = torch.empty_like(x), torch.empty_like(h0)
-    between = x.new_empty(n_states(T, length), *h0.shape)
+    y, state = memory.empty_like(x), torch.empty_like(h0)
+    between = memory.empty(n_states(T, length), *h0.shape, like=x)
     for rows, pieces in blocks(n_row, T, length):
         h = h0[rows]
         for before, steps in zip(between[:-1, rows], pieces, strict=True):
@@ -80,7 +81,7 @@ def _scan_backward(
     """Gradients of x, log_decay, B, C and h0: the chunks of each piece are computed again, the last piece first."""
     n_row, T, *sizes = x.shape
     inputs = (x, log_decay, B, C)
-    grads = tuple(torch.empty_like(tensor) for tensor in inputs)
+    grads = tuple(memory.empty_like(tensor) for tensor in inputs)
     grad_h0 = torch.empty_like(grad_state)
     for rows, pieces in blocks(n_row, T, piece_length(*sizes)):
         grad_h = grad_state[rows]
