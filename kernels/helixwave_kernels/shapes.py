@@ -24,6 +24,16 @@ def expect_shapes(where: str, **expected: "int | tuple[Tensor | None, str]") -> 
             raise ValueError(f"{where}: {name} {shape}{_known(sizes)}")
 
 
+def expect_parts(where: str, state: "tuple[Tensor, ...] | None", names: tuple[str, ...]) -> "tuple[Tensor | None, ...]":
+    """The parts of an initial state, Nones without one; a ValueError if it is no tuple of as many tensors as names."""
+    if state is None:
+        return (None,) * len(names)
+    if isinstance(state, Tensor) or len(state) != len(names):
+        came = "one tensor" if isinstance(state, Tensor) else f"{len(state)} parts"
+        raise ValueError(f"{where}: initial_state has {came}, expected a tuple of {len(names)}: {', '.join(names)}")
+    return tuple(state)
+
+
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype an operator computes in: at least float32, wider or complex where one of the tensors is."""
     dtype = torch.float32

@@ -1,6 +1,14 @@
 import pytest
 import torch
-from helixwave_kernels import expect_shapes, linear_scan, long_conv, selective_scan, short_conv
+from helixwave_kernels import (
+    expect_shapes,
+    linear_scan,
+    long_conv,
+    mlstm,
+    prefix_attention,
+    selective_scan,
+    short_conv,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +78,24 @@ def test_refusals_say_what_is_wrong(call, message, impl):
 
 def scan_inputs(*, G: int) -> tuple[torch.Tensor, ...]:
     return zeros(2, 5, 8), zeros(2, 5, 8), zeros(8, 4), zeros(2, 5, G, 4), zeros(2, 5, G, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda state: mlstm(*[zeros(1, 3, 2, 4)] * 3, *[zeros(1, 3, 2)] * 2, initial_state=state),
+            "mlstm: initial_state has {}, expected a tuple of 3: C, n, m",
+        ),
+        (
+            lambda state: prefix_attention(zeros(2, 4), *[zeros(1, 3, 2, 4)] * 2, initial_state=state),
+            "prefix_attention: initial_state has {}, expected a tuple of 3: m, u, w",
+        ),
+    ],
+    ids=["mlstm", "prefix_attention"],
+)
+def test_a_state_of_the_wrong_number_of_parts(call, message):
+    for state, came in ((zeros(1, 2), "one tensor"), ((zeros(1, 2), zeros(1, 2)), "2 parts")):
+        with pytest.raises(ValueError) as error:
+            call(state)
+        assert str(error.value) == message.format(came)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helixwave_kernels.dispatch import Op
-from helixwave_kernels.shapes import compute_dtype, expect_shapes
+from helixwave_kernels.shapes import compute_dtype, expect_parts, expect_shapes
 
 State = tuple[Tensor, Tensor, Tensor]
 INPUT_GATES = ("exp", "sigmoid")
@@ -115,7 +115,7 @@ def _check(
         raise ValueError(f"mlstm: input_gate is {input_gate!r}, expected one of {', '.join(INPUT_GATES)}")
     if input_gate == "exp" and not normalize:
         raise ValueError("mlstm: normalize=False needs input_gate='sigmoid'; the exponential gate has no upper bound")
-    C, n, m = (None, None, None) if initial_state is None else initial_state
+    C, n, m = expect_parts("mlstm", initial_state, ("C", "n", "m"))
     expect_shapes(
         "mlstm",
         q=(q, "B T H K"),

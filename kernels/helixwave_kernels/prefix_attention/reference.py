@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from helixwave_kernels.dispatch import Op
-from helixwave_kernels.shapes import compute_dtype, expect_shapes
+from helixwave_kernels.shapes import compute_dtype, expect_parts, expect_shapes
 
 # maximum of the scores `[B, H]`, sums of the weights `[B, H]` and the weighted values `[B, H, V]` over e^maximum
 State = tuple[Tensor, Tensor, Tensor]
@@ -82,7 +82,7 @@ def _check(
     reset: Tensor | None = None,
     **others: object,
 ) -> None:
-    m, u, w = (None, None, None) if initial_state is None else initial_state
+    m, u, w = expect_parts("prefix_attention", initial_state, ("m", "u", "w"))
     expect_shapes(
         "prefix_attention",
         q=(q, "H K"),
