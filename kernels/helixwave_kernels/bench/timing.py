@@ -37,6 +37,15 @@ def timed(run: Callable[[], Any], device: str) -> Times:
     return Times(1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu))
 
 
+def give_back_memory() -> None:
+    """Return to the system what the process has freed: the next run finds the heap as one by itself does.
+
+    Without this the holes that one contender leaves spare another the pages it would have to ask for.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # where the C library is another
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def forward(run: Callable[..., Any], arguments: dict[str, Any]) -> Tensor:
     """y, computed as in inference."""
     with torch.no_grad():
@@ -102,8 +111,7 @@ def _alone_here(operator: str, name: str, T: int, threads: int) -> Alone:
     both(contender.run, inputs(operator, WARM_UP))
     arguments = inputs(operator, T)
     _refuse_to_swap()
-    with contextlib.suppress(AttributeError):  # where the C library is another
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back_memory()
     CLEAR_REFS.write_text("5")  # the highest mark so far is forgotten
     before = _kilobytes("self/status", "VmRSS")
     times = timed(lambda: both(contender.run, arguments), "cpu")

@@ -212,6 +212,7 @@ INLINE void NAME(forward_block)(const NAME(scan) * c, const NAME(place) * p, con
             NAME(announce)(c, p, c->u, chunk + 1, part);
             NAME(announce)(c, p, c->delta, chunk + 1, part);
             NAME(announce)(c, p, c->z, chunk + 1, part);
+            NAME(announce_output)(c, p, c->y, chunk, part);
         }
         REAL h[4 * LANES], A[4 * LANES];
         for (int l = 0; l < 4 * LANES; l++) {

@@ -46,8 +46,8 @@ INLINE REAL NAME(from_bits)(BITS bits) {
 #define LOWEST ((REAL)(IS_DOUBLE ? -708.0 : -87.0))
 #define HIGHEST ((REAL)(IS_DOUBLE ? 709.782712893383973096 : 88.72283172607421875))
 
-/* exp(x) = scale (1 + rest), twice the half scale, which has no overflow where exp has none */
-INLINE void NAME(exp_parts)(REAL x, REAL *half_scale, REAL *rest) {
+/* exp(x) = 2^n (1 + rest) for x between LOWEST and HIGHEST; the low bits of `rounded` are those of n. */
+INLINE void NAME(exp_parts)(REAL x, REAL *rounded, REAL *rest) {
 #if IS_DOUBLE /* (exp(r) - 1) / r */
     static const REAL p[] = {1.0,
                              0.500000000000001262,
@@ -64,33 +64,31 @@ INLINE void NAME(exp_parts)(REAL x, REAL *half_scale, REAL *rest) {
     static const REAL p[] = {1.00000006507141947f,  0.500000008127284526f, 0.166663243302596482f,
                              0.0416662390455999306f, 0.00838120484614131819f, 0.00139486978734361145f};
 #endif
-    REAL clamped = x < LOWEST ? LOWEST : x;
-    clamped = clamped > HIGHEST ? HIGHEST : clamped;
-    REAL rounded = clamped * LOG2E + ROUNDER;
-    REAL n = rounded - ROUNDER;
-    REAL r = clamped - n * LN2_HIGH - n * LN2_LOW;
-    *half_scale = NAME(from_bits)((NAME(to_bits)(rounded) + (BIAS - 1)) << MANTISSA);
+    *rounded = x * LOG2E + ROUNDER;
+    REAL n = *rounded - ROUNDER;
+    REAL r = x - n * LN2_HIGH - n * LN2_LOW;
     *rest = r * NAME(polynomial)(p, IS_DOUBLE ? 10 : 5, r);
 }
 
 INLINE REAL NAME(exp)(REAL x) {
-    REAL half_scale, rest;
-    NAME(exp_parts)(x, &half_scale, &rest);
-    REAL result = (half_scale + half_scale * rest) * 2;
+    REAL rounded, rest;
+    NAME(exp_parts)(x, &rounded, &rest);
+    REAL result = NAME(from_bits)(NAME(to_bits)(1 + rest) + (NAME(to_bits)(rounded) << MANTISSA));
     result = x < LOWEST ? 0 : result;
     return x > HIGHEST ? INFINITE : result;
 }
 
 INLINE REAL NAME(expm1)(REAL x) {
-    REAL half_scale, rest;
-    NAME(exp_parts)(x, &half_scale, &rest);
-    REAL result = ((half_scale - (REAL)0.5) + half_scale * rest) * 2;
+    REAL clamped = x < LOWEST ? LOWEST : x, rounded, rest;
+    NAME(exp_parts)(clamped, &rounded, &rest);
+    /* half of 2^n has no overflow where exp has none */
+    REAL half = NAME(from_bits)((NAME(to_bits)(rounded) + (BIAS - 1)) << MANTISSA);
+    REAL result = ((half - (REAL)0.5) + half * rest) * 2;
     return x > HIGHEST ? INFINITE : result;
 }
 
-/* 2^x in fewer steps, for inner loops: `lowest` must be EXP2_LOWEST and `highest` EXP2_HIGHEST. Handed over in variables
-   they make a minimum and a maximum; of constants the compiler makes cases of their own, which take longer. */
-INLINE REAL NAME(exp2_between)(REAL x, REAL lowest, REAL highest) {
+/* 2^x for x between EXP2_LOWEST and EXP2_HIGHEST */
+INLINE REAL NAME(exp2_inside)(REAL x) {
 #if IS_DOUBLE /* (2^r - 1) / r */
     static const REAL p[] = {1.0,
                              0.693147180559945326,
@@ -112,17 +110,22 @@ INLINE REAL NAME(exp2_between)(REAL x, REAL lowest, REAL highest) {
                              0.00967161898521380419f,
                              0.00132645911579541755f};
 #endif
-    REAL clamped = x < lowest ? lowest : x;
-    clamped = clamped > highest ? highest : clamped;
-    REAL rounded = clamped + ROUNDER;
-    REAL r = clamped - (rounded - ROUNDER);
+    REAL rounded = x + ROUNDER;
+    REAL r = x - (rounded - ROUNDER);
     BITS power = NAME(to_bits)(NAME(polynomial)(p, IS_DOUBLE ? 11 : 5, r));
     return NAME(from_bits)(power + (NAME(to_bits)(rounded) << MANTISSA));
 }
 
+/* 2^x for inner loops: `lowest` must be EXP2_LOWEST and `highest` EXP2_HIGHEST. Handed over in variables they make a
+   minimum and a maximum; of constants the compiler makes cases of their own, which take longer. */
+INLINE REAL NAME(exp2_between)(REAL x, REAL lowest, REAL highest) {
+    REAL clamped = x < lowest ? lowest : x;
+    return NAME(exp2_inside)(clamped > highest ? highest : clamped);
+}
+
 INLINE REAL NAME(exp2)(REAL x) { return NAME(exp2_between)(x, EXP2_LOWEST, EXP2_HIGHEST); }
 
-/* log(1 + x) for x in [0, 1], as 2 atanh(s) */
+/* log(1 + x) for x in [0, 1] */
 INLINE REAL NAME(log1p)(REAL x) {
 #if IS_DOUBLE /* atanh(s) / s, by powers of s^2 */
     static const REAL p[] = {1.0,
@@ -134,14 +137,16 @@ INLINE REAL NAME(log1p)(REAL x) {
                              0.076935985304476101,
                              0.0662398079093173184,
                              0.0663465023826140816};
-#else
-    static const REAL p[] = {1.0f, 0.333334088915510608f, 0.199872939677656461f, 0.149656317038639393f};
-#endif
-    /* log(1 + x) = log(2) + log((1 + x) / 2) keeps s small */
+    /* log(1 + x) = 2 atanh(s); log(2) + log((1 + x) / 2) keeps s small */
     int far = x > (REAL)0.41421356;
     REAL s = (far ? x - 1 : x) / (far ? x + 3 : x + 2);
-    REAL twice = 2 * s * NAME(polynomial)(p, IS_DOUBLE ? 8 : 3, s * s);
+    REAL twice = 2 * s * NAME(polynomial)(p, 8, s * s);
     return far ? (REAL)0.693147180559945309417 + twice : twice;
+#else /* log(1 + x) / x: few enough terms, and no division */
+    static const REAL p[] = {1.0f,           -0.499994931f, 0.333190968f,   -0.248429822f, 0.191060068f,
+                             -0.136632458f, 0.0782259521f, -0.0295052389f, 0.0052326943f};
+    return x * NAME(polynomial)(p, 8, x);
+#endif
 }
 
 INLINE REAL NAME(sigmoid)(REAL x) { return 1 / (1 + NAME(exp)(-x)); }
@@ -163,10 +168,10 @@ INLINE REAL NAME(log1p_exp)(REAL x) {
 
 INLINE REAL NAME(log_sigmoid)(REAL x) { return -NAME(log1p_exp)(-x); }
 
-/* linear above 20, as in torch */
+/* linear above 20, as in torch; in float32 it is so by itself */
 INLINE REAL NAME(softplus)(REAL x) {
     REAL result = NAME(log1p_exp)(x);
-    return x > 20 ? x : result;
+    return IS_DOUBLE && x > 20 ? x : result;
 }
 
 #undef MANTISSA
@@ -179,6 +184,7 @@ INLINE REAL NAME(softplus)(REAL x) {
 
 #define EXP NAME(exp)
 #define EXP2 NAME(exp2)
+#define EXP2_INSIDE NAME(exp2_inside)
 #define EXP2_BETWEEN NAME(exp2_between)
 #define EXPM1 NAME(expm1)
 #define LOG1P NAME(log1p)
