@@ -110,6 +110,7 @@ def test_failure_of_a_contender_does_not_stop_the_others(monkeypatch, capsys):
 
 def test_slow_contenders_are_run_once_and_then_left_out(monkeypatch):
     monkeypatch.setattr(measure, "SLOW", 0)
+    monkeypatch.setattr(measure, "SHORT", 0)
     calls = []
     with_contenders(monkeypatch, ours(change=lambda y: calls.append(y) or y))
     short, long = measure.measure("linear_scan", [16, 32])
@@ -117,6 +118,16 @@ def test_slow_contenders_are_run_once_and_then_left_out(monkeypatch):
     assert len(calls) == 4
     assert short.both > 0
     assert long.note == "left out: took over 0 s at T = 16"
+
+
+def test_a_quick_contender_runs_twice_in_a_turn_on_memory_given_back(monkeypatch):
+    """The second run finds what the first has freed, and no contender what another has."""
+    turns = []
+    monkeypatch.setattr(measure, "give_back_memory", lambda: turns.append(0))
+    with_contenders(monkeypatch, ours(change=lambda y: turns.__setitem__(-1, turns[-1] + 1) or y if turns else y))
+    list(measure.measure("linear_scan", [16]))
+    assert len(turns) >= measure.LEAST
+    assert set(turns) == {4}
 
 
 def test_peer_without_state_is_compared_without():

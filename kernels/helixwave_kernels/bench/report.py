@@ -16,6 +16,7 @@ HEADER = [
 LEGEND = """\
 - `forward ms` and `both ms` (forward and backward: the sum of y, differentiated by every argument) are {time},
   `wall` beside them the time by the clock: the best of three alternated runs or more, of fewer where they take seconds.
+  At each turn the process first gives back what it has freed, so that no line profits from another one's memory.
 - `forward x` and `both x` say how many times faster a line is than the first one of its length without \\*.
 - `triad` and `matmul` hold what a forward pass has to read and write, and the operations of the plain recurrence,
   against the limits of the machine.

@@ -36,6 +36,9 @@ typedef struct {
 typedef struct {
     int64_t length, width;      /* steps; channels, the other lanes are zero */
     const uint8_t *reset;       /* of the chunk's steps, or NULL */
+    int64_t n_next;             /* steps of the chunk that comes next in this pass */
+    const REAL *next[2];        /* its rows of u and, backwards, of grad_y */
+    REAL *result;               /* the rows to write */
     ALIGNED NAME(lanes) u[CHUNK], y[CHUNK], grad_u[CHUNK]; /* y is grad_y in the backward pass */
 } NAME(chunk);
 
@@ -52,6 +55,16 @@ INLINE void NAME(load)(NAME(lanes) * lanes, const REAL *rows, int64_t D, const N
 INLINE void NAME(store)(REAL *rows, const NAME(lanes) * lanes, int64_t D, const NAME(chunk) * c) {
     for (int64_t t = 0; t < c->length; t++)
         memcpy(rows + t * D, lanes[t], c->width * sizeof(REAL));
+}
+
+/* A group's share of what is needed soon: starts to load the rows that the next chunk reads and this one writes. */
+INLINE void NAME(announce)(const NAME(system) * s, const NAME(chunk) * c, int64_t g) {
+    for (int64_t t = g * CHUNK / s->n_group; t < (g + 1) * CHUNK / s->n_group; t++) {
+        for (int i = 0; i < 2 && c->next[i] && t < c->n_next; i++)
+            PREFETCH(c->next[i] + t * s->D);
+        if (t < c->length)
+            PREFETCH_OUTPUT(c->result + t * s->D);
+    }
 }
 
 INLINE int64_t NAME(next_reset)(const NAME(chunk) * c, int64_t t) {
@@ -98,6 +111,7 @@ INLINE void NAME(chunk_forward)(const NAME(system) * s, NAME(chunk) * c, const N
         int64_t at = stretch * s->n_group + g;
         ALIGNED NAME(block) h;
         memcpy(h, before[g], sizeof h);
+        NAME(announce)(s, c, g);
         for (int64_t start = 0, end; start < c->length; start = end) {
             if (c->reset && c->reset[start])
                 memset(h, 0, sizeof h);
@@ -128,9 +142,13 @@ TARGETS static void NAME(forward_rows)(void *context, int64_t first, int64_t las
         NAME(block) *before = s->between + row * s->n_kept * s->n_group;
         for (int64_t k = 0; k * CHUNK < s->T; k++) {
             int64_t at = NAME(begin)(s, &c, row, k);
+            c.n_next = smaller(CHUNK, s->T - (k + 1) * CHUNK);
+            c.next[0] = c.n_next > 0 ? s->u + at + CHUNK * s->D : NULL;
+            c.next[1] = NULL;
+            c.result = s->y + at;
             NAME(block) *after = s->n_kept > 1 ? before + s->n_group : before;
             NAME(chunk_forward)(s, &c, before, after, row % s->n_stretch);
-            NAME(store)(s->y + at, c.y, s->D, &c);
+            NAME(store)(c.result, c.y, s->D, &c);
             before = after;
         }
     }
@@ -264,17 +282,23 @@ TARGETS static void NAME(backward_rows)(void *context, int64_t first, int64_t la
     for (int64_t row = first; row < last; row++)
         for (int64_t k = s->n_kept - 2; k >= 0; k--) {
             int64_t at = NAME(begin)(s, &c, row, k);
+            c.n_next = CHUNK;
+            c.next[0] = k > 0 ? s->u + at - CHUNK * s->D : NULL;
+            c.next[1] = k > 0 ? s->grad_y + at - CHUNK * s->D : NULL;
+            c.result = s->grad_u + at;
             const NAME(block) *before = s->between + (row * s->n_kept + k) * s->n_group;
             NAME(load)(c.y, s->grad_y + at, s->D, &c);
             NAME(direct_backward)(&c, s->skip[row % s->n_stretch], s->grad_skip[row]);
-            for (int64_t g = 0; g < s->n_group; g++)
+            for (int64_t g = 0; g < s->n_group; g++) {
+                NAME(announce)(s, &c, g);
                 for (int64_t n = 0; n < GROUP; n += PAIR) {
                     if (s->b)
                         NAME(pair_backward)(s, &c, before, row, g, n, 1);
                     else
                         NAME(pair_backward)(s, &c, before, row, g, n, 0);
                 }
-            NAME(store)(s->grad_u + at, c.grad_u, s->D, &c);
+            }
+            NAME(store)(c.result, c.grad_u, s->D, &c);
         }
 }
 
