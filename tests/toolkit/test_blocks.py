@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from helixwave.optimisation import parameter_groups
 from helixwave.registry import BLOCKS
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 D = 16
 LENGTHS = [1, 2, 63, 64, 257]
@@ -22,6 +24,10 @@ def inputs(B: int, T: int) -> Tensor:
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     ratio = ((found - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt().clamp(min=1e-6)).item()
     assert ratio <= tolerance, f"relative error {ratio:.2e}"
+
+
+def tensors_of(state: object) -> list[Tensor]:
+    return [part for part in tree_leaves(state) if part is not None]
 
 
 @pytest.fixture(params=list(BLOCKS))
@@ -65,6 +71,29 @@ def test_state_carry_of_a_padded_batch(causal_block: nn.Module) -> None:
     for i, length in enumerate(lengths.tolist()):
         alone, _ = causal_block(torch.cat([x[i : i + 1, :length], more[i : i + 1]], dim=1))
         assert_close(y[i : i + 1], alone[:, length:])
+
+
+def test_streaming_equals_the_parallel_form(causal_block: nn.Module) -> None:
+    """One token at a time, with a state that does not grow."""
+    x = inputs(2, 512)
+    with torch.no_grad():
+        whole, _ = causal_block(x)
+        y, state = causal_block(x[:, :1])
+        steps, sizes = [y], [tensor.shape for tensor in tensors_of(state)]
+        for t in range(1, x.shape[1]):
+            y, state = causal_block(x[:, t : t + 1], state)
+            assert [tensor.shape for tensor in tensors_of(state)] == sizes, f"the state has grown at step {t}"
+            steps.append(y)
+    assert_close(torch.cat(steps, dim=1), whole, tolerance=1e-4)
+
+
+def test_state_belongs_to_its_sequence(causal_block: nn.Module) -> None:
+    """Every tensor of a state has the batch first, so that sequences can be picked and put in another order."""
+    x = inputs(3, 20)
+    _, state = causal_block(x[:, :12])
+    picked = torch.tensor([2, 0])
+    y, _ = causal_block(x[picked, 12:], tree_map(lambda part: None if part is None else part[picked], state))
+    assert_close(y, causal_block(x)[0][picked, 12:])
 
 
 def test_gradient_flows_through_the_state(causal_block: nn.Module) -> None:
@@ -121,6 +150,13 @@ def test_export(block: nn.Module) -> None:
     assert_close(exported(x)[0], block(x)[0])
 
 
+def test_own_settings_of_parameters_are_of_parameters(block: nn.Module) -> None:
+    """What a block says in `optimisation` is found, and every parameter is in one group."""
+    groups = parameter_groups(block, lr=1.0, weight_decay=0.1)
+    found = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(found) == sorted(id(parameter) for parameter in block.parameters())
+
+
 @pytest.mark.parametrize("combine", ["add", "mean", "product", "concat"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_bidirectional_reads_both_ways(combine: str, tied: bool) -> None:
@@ -153,13 +189,3 @@ def test_hyena_beyond_its_filter_is_a_finite_response() -> None:
     y, y_changed = block(x)[0], block(changed)[0]
     assert not torch.allclose(y[:, 7], y_changed[:, 7])
     assert_close(y_changed[:, 8:], y[:, 8:])
-
-
-def test_mamba_starts_as_published() -> None:
-    """A = -(1..N), D = 1, softplus(dt bias) log-uniform in [0.001, 0.1] (Mamba, section 3.6)."""
-    block = build("mamba")
-    assert torch.allclose(-block.A_log.exp(), -torch.arange(1.0, 17.0).expand(2 * D, 16))
-    assert (block.D == 1).all()
-    dt = nn.functional.softplus(block.dt_proj.bias)
-    assert dt.min() >= 1e-3 * 0.99
-    assert dt.max() <= 0.1 * 1.01

@@ -1,5 +1,6 @@
 """The command line: what it prints, and one clear line for what the user can put right."""
 
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from helixwave.cards import card_names
 from helixwave.cli import main
 from helixwave.commands.recipes import REGISTRIES
 from helixwave.recipe import check_recipe, choices, load_recipe, recipe_names, to_yaml
+from helixwave.registry import BLOCKS
 from helixwave_kernels import OPS
 
 ANNOTATE = "genomics/annotate"
@@ -68,6 +70,35 @@ def test_list_shows_what_a_recipe_can_set(run):
     assert "Mamba-1" in output
     assert "d_model" not in output
     assert run("list")[1] == run("list", "recipes")[1]
+
+
+def test_list_shows_papers_and_costs_on_request(run, monkeypatch):
+    def demanding(d_model, *, size: int):
+        """A block that asks for more than a width."""
+
+    some = {name: BLOCKS[name] for name in ("bidirectional", "mamba", "mlp")}
+    monkeypatch.setattr(BLOCKS, "group", "helixwave.blocks_of_this_test")
+    monkeypatch.setattr(BLOCKS, "_local", {**some, "demanding": demanding})
+    code, output, _ = run("list", "blocks", "--verbose")
+    assert code == 0
+    assert "Source: Gu and Dao" in output
+    assert "d_state=16" in output
+    first = {line.split()[0]: line.split()[-3:] for line in output.splitlines() if line[:1].strip()}
+    assert first["blocks"] == ["parameters", "state", "Mop/token"]
+    # 128 -> 512 -> 128 channels
+    assert first["mlp"] == ["131,712", "0", "0.26"]
+    assert first["mamba"][1] == "4,864"
+    assert first["bidirectional"][1] == "none"
+    assert first["demanding"] == ["?", "?", "?"]
+    assert "Source: Gu and Dao" not in run("list", "blocks")[1]
+
+
+def test_list_needs_no_torch():
+    program = "import sys; from helixwave.commands.recipes import Kind, list_parts; list_parts(Kind.blocks)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{program}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "False"
 
 
 def test_show_prints_the_resolved_recipe(run):

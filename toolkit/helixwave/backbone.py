@@ -1,21 +1,34 @@
 """The residual stack that every model is built on."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from helixwave.errors import InputError
 from helixwave.registry import BLOCKS, BlockConfig
 
 
 class Backbone(nn.Module):
-    """Pre-norm residual stack: `x + dropout(block(norm(x)))` for each layer, and a norm at the end.
+    """Residual stack of blocks: `x + block(norm(x))` for each layer, and a norm at the end.
+
+    With `norm_position="post"` a layer is `norm(x + block(x))`, and nothing stands at the end.
 
     Args:
         d_model: channels.
         n_layer: number of blocks.
         blocks: a pattern of blocks, repeated until there are `n_layer`: a hybrid is one line.
         norm: root mean square or layer norm.
+        norm_position: before the block, on its branch alone, or after the sum.
+        norm_eps: what the norms add to the mean square or the variance.
+        norm_bias: whether layer norms have a bias; root mean square norms have none.
         dropout: on the output of each block.
+        drop_path: in training, the share of sequences for which the last block is skipped; it grows linearly with depth
+            from none at the first block (stochastic depth, Huang et al., "Deep Networks with Stochastic Depth", 2016).
+        checkpointing: in training, keep the input of each layer alone and compute the layer again for the backward
+            pass: less memory, about a third more time, the same gradients.
     """
 
     def __init__(
@@ -25,15 +38,27 @@ class Backbone(nn.Module):
         n_layer: int,
         blocks: list[BlockConfig],
         norm: Literal["rms", "layer"] = "rms",
+        norm_position: Literal["pre", "post"] = "pre",
+        norm_eps: float = 1e-5,
+        norm_bias: bool = True,
         dropout: float = 0.0,
+        drop_path: float = 0.0,
+        checkpointing: bool = False,
     ):
         super().__init__()
-        make_norm = nn.RMSNorm if norm == "rms" else nn.LayerNorm
-        self.d_model = d_model
+
+        def make_norm() -> nn.Module:
+            if norm == "rms":
+                return nn.RMSNorm(d_model, eps=norm_eps)
+            return nn.LayerNorm(d_model, eps=norm_eps, bias=norm_bias)
+
+        self.d_model, self.norm_position, self.checkpointing = d_model, norm_position, checkpointing
         self.blocks = nn.ModuleList(BLOCKS.build(blocks[i % len(blocks)], d_model=d_model) for i in range(n_layer))
-        self.norms = nn.ModuleList(make_norm(d_model, eps=1e-5) for _ in range(n_layer))
-        self.norm = make_norm(d_model, eps=1e-5)
+        self.norms = nn.ModuleList(make_norm() for _ in range(n_layer))
+        self.norm = make_norm() if norm_position == "pre" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
+        # a single block is the last one
+        self.drop_paths = [drop_path * i / (n_layer - 1) for i in range(n_layer)] if n_layer > 1 else [drop_path]
 
     @property
     def causal(self) -> bool:
@@ -53,9 +78,47 @@ class Backbone(nn.Module):
         Returns:
             the normed output `[B, T, D]`, and the state after the last valid position of each sequence.
         """
-        ends = []
-        for block, norm, start in zip(self.blocks, self.norms, state or [None] * len(self.blocks), strict=True):
-            y, end = block(norm(x), start, lengths)
-            x = x + self.dropout(y)
+        layer: Callable[..., tuple[Tensor, Any]] = self._layer
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            layer = self._checkpointed_layer
+        n_layer, ends = len(self.blocks), []
+        for i, start in zip(range(n_layer), state or [None] * n_layer, strict=True):
+            x, end = layer(i, x, start, lengths)
             ends.append(end)
         return self.norm(x), ends
+
+    def step(self, x_t: Tensor, state: list[Any] | None) -> tuple[Tensor, list[Any]]:
+        """One more position, `[B, D]` -> `[B, D]`; its cost does not depend on how many came before.
+
+        Raises:
+            InputError: a block reads what comes later.
+        """
+        self.expect_causal()
+        y, state = self(x_t.unsqueeze(1), state)
+        return y.squeeze(1), state
+
+    def expect_causal(self) -> None:
+        """Raise InputError if a block reads what comes later."""
+        for i, block in enumerate(self.blocks):
+            if not block.causal:
+                raise InputError(
+                    f"backbone: block {i} ({type(block).__name__}) reads what comes later and cannot go step by step. "
+                    "Expected causal blocks, such as [{name: mamba}]"
+                )
+
+    def _layer(self, i: int, x: Tensor, start: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
+        norm, block = self.norms[i], self.blocks[i]
+        is_pre = self.norm_position == "pre"
+        y, end = block(norm(x) if is_pre else x, start, lengths)
+        x = x + self._skipped(self.dropout(y), self.drop_paths[i])
+        return (x if is_pre else norm(x)), end
+
+    def _checkpointed_layer(self, *arguments: Any) -> Any:
+        return checkpoint(self._layer, *arguments, use_reentrant=False)
+
+    def _skipped(self, y: Tensor, share: float) -> Tensor:
+        """In training, zeros for a share of the sequences; the others are scaled to the same expectation."""
+        if not self.training or share == 0:
+            return y
+        kept = torch.rand(len(y), 1, 1, device=y.device) >= share
+        return y * (kept / (1 - share)).to(y.dtype)

@@ -64,7 +64,7 @@ class Keeper(lightning.Callback):
             }
         )
         if self.kept is self.history[-1]:
-            save(task.evaluated, self.folder.checkpoint)
+            save(task.saved, self.folder.checkpoint)
         self._write_metrics()
         trainer.save_checkpoint(self.folder.state)
         self.report(self.history[-1])

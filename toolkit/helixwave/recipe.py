@@ -18,11 +18,16 @@ class Optimizer:
 
     Args:
         lr: the highest learning rate.
-        weight_decay: on matrices only; biases, norms, embeddings and what a block exempts have none.
+        weight_decay: on matrices only; biases, norms, embeddings and what a block says have none.
         warmup: part of all steps over which the rate rises from zero.
         schedule: `cosine` falls to 1 % of `lr` at the last step.
         beta2: of AdamW's running mean of the squared gradient.
         ema: decay of the moving average of the weights that is evaluated and saved; 0 keeps the plain weights.
+        freeze: shell-style patterns of the names of parameters that are not trained, such as `backbone.blocks.0.*`.
+        lora_rank: train low-rank changes of linear layers instead of their weights (LoRA, Hu et al., 2021); 0: no.
+        lora_alpha: such a change is scaled by `lora_alpha / lora_rank`.
+        lora_targets: shell-style patterns of the linear layers that LoRA adapts, `backbone.*` if none are given; all
+            else is trained unless frozen.
     """
 
     lr: float = 1e-3
@@ -31,6 +36,10 @@ class Optimizer:
     schedule: Literal["cosine", "constant"] = "cosine"
     beta2: float = 0.98
     ema: float = 0.0
+    freeze: list[str] | None = None
+    lora_rank: int = 0
+    lora_alpha: int = 16
+    lora_targets: list[str] | None = None
 
     def __post_init__(self) -> None:
         _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "more than 0")
@@ -38,6 +47,8 @@ class Optimizer:
         _require(0 <= self.warmup <= 1, "optimizer.warmup", self.warmup, "0 to 1")
         _require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "at least 0 and less than 1")
         _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "at least 0 and less than 1")
+        _require(self.lora_rank >= 0, "optimizer.lora_rank", self.lora_rank, "at least 0")
+        _require(self.lora_alpha >= 1, "optimizer.lora_alpha", self.lora_alpha, "at least 1")
 
 
 @dataclass(frozen=True)

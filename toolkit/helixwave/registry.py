@@ -4,6 +4,7 @@ A part is registered by a line in the entry points of any installed package, our
 is read without importing anything. In a notebook or a test, `@BLOCKS.register("name")` does the same for one process.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -101,8 +102,11 @@ def check_backbone(where: str, config: Mapping[str, Any]) -> None:
             raise InputError(f"{where}: {key} is {config[key]}, expected at least 1")
     if not config["blocks"]:
         raise InputError(f"{where}: blocks is empty, expected at least one, as in [{{name: {next(iter(BLOCKS))}}}]")
-    if not 0 <= config.get("dropout", 0) < 1:
-        raise InputError(f"{where}: dropout is {config['dropout']}, expected at least 0 and less than 1")
+    for key in ("dropout", "drop_path"):
+        if not 0 <= config.get(key, 0) < 1:
+            raise InputError(f"{where}: {key} is {config[key]}, expected at least 0 and less than 1")
+    if not 0 < config.get("norm_eps", 1) < math.inf:
+        raise InputError(f"{where}: norm_eps is {config['norm_eps']}, expected more than 0")
 
 
 def check_arguments(

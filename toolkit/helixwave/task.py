@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from helixwave.data import Batch
+from helixwave.optimisation import choose_trained, parameter_groups
 from helixwave.recipe import Optimizer
 
 
@@ -40,6 +41,7 @@ class Task(lightning.LightningModule):
         seed: int,
     ):
         super().__init__()
+        choose_trained(model, optimizer)
         self.model, self.objective, self.seed = model, objective, seed
         self.settings, self.train_batches, self.n_step = optimizer, train_batches, n_step
         self.average = (
@@ -52,8 +54,17 @@ class Task(lightning.LightningModule):
 
     @property
     def evaluated(self) -> nn.Module:
-        """The weights that are judged and saved: the moving average if there is one."""
+        """The weights that are judged: the moving average if there is one."""
         return self.model if self.average is None else self.average.module
+
+    @property
+    def saved(self) -> nn.Module:
+        """The judged weights as an ordinary model: what LoRA has learnt is merged into the layers that it adapts."""
+        if not self.settings.lora_rank:
+            return self.evaluated
+        from helixwave.lora import merged
+
+        return merged(self.evaluated)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self.train_batches(self.trainer.current_epoch)
@@ -85,13 +96,13 @@ class Task(lightning.LightningModule):
         self.val_loss.add(self.objective.loss(outputs, batch["target"]), len(batch["lengths"]))
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.model, self.settings.weight_decay)
+        groups = parameter_groups(self.model, lr=self.settings.lr, weight_decay=self.settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.settings.lr, betas=(0.9, self.settings.beta2))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self, step: int) -> float:
-        """The learning rate as a part of its peak."""
+        """The learning rate as a part of its peak, for every group of parameters."""
         warmup = max(1, round(self.settings.warmup * self.n_step))
         if step < warmup:
             return (step + 1) / warmup
@@ -123,14 +134,3 @@ class Mean:
 
     def compute(self) -> float:
         return float(self.total) / max(self.weight, 1)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay for matrices alone: not for biases, norms, embeddings, nor for what a block marks `no_weight_decay`."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        exempt = parameter.ndim < 2 or id(parameter) in embeddings or getattr(parameter, "no_weight_decay", False)
-        (plain if exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

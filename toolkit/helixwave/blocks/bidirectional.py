@@ -42,8 +42,7 @@ class Bidirectional(nn.Module):
     def forward(
         self, x: Tensor, state: None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
-        if state is not None:
-            raise ValueError("bidirectional: a state cannot be carried over, the backward half needs what comes later")
+        refuse_state("bidirectional", state)
         ahead, _ = self.forwards(x, lengths=lengths)
         behind, _ = self.backwards(reverse_valid(x, lengths), lengths=lengths)
         return self._combined(ahead, reverse_valid(behind, lengths)), None
@@ -54,3 +53,9 @@ class Bidirectional(nn.Module):
         if self.combine == "product":
             return ahead * behind
         return (ahead + behind) / (2 if self.combine == "mean" else 1)
+
+
+def refuse_state(where: str, state: object) -> None:
+    """Raise a ValueError if a block that reads both ways is given a state."""
+    if state is not None:
+        raise ValueError(f"{where}: a state cannot be carried over, the backward half needs what comes later")

@@ -2,25 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar
 
 import torch
-from helixwave_kernels import long_conv, short_conv
 from torch import Tensor, nn
 
-from helixwave.blocks.mamba import end_of_inputs
+from helixwave.blocks.causal_conv import CausalConv
+from helixwave.blocks.derived import Derived
+from helixwave.blocks.windows import windowed_conv
 from helixwave.errors import InputError
-from helixwave.lengths import last_valid, valid_mask
 
 HyenaState = tuple[Tensor, ...]
+"""Of the short convolution `[B, 3 D, d_short - 1]`, and a window `[B, D, l_max - 1]` for each long one."""
 
 
 class Hyena(nn.Module):
     """Long convolutions with a filter from a small network, gated by the input (Hyena).
 
-    For order 2: `y = out_proj(x0 * conv(x1 * v))` with `x0, x1, v` from a projection and a short convolution. Cost
-    `O(T log T)`; the state is the last `l_max - 1` inputs of each long convolution. Beyond `l_max` positions the filter
-    is zero. Source: Poli et al., "Hyena Hierarchy", 2023, sections 3.1 to 3.3; HyenaDNA's form of it (2023).
+    For order 2: `y = out_proj(x0 * conv(x1 * v))` with `x0, x1, v` from a projection and a short convolution; each
+    order more adds a gate and a convolution inside. Cost `O(T log T)`, for one token `O(l_max)`; the state is the last
+    `l_max - 1` inputs of each long convolution, of full size from the first step on. Beyond `l_max` positions the
+    filter is zero. Source: Poli et al., "Hyena Hierarchy", 2023, sections 3.1 to 3.3; HyenaDNA's form of it (2023),
+    whose parameters have the same names (in orders above 2 its filters follow one another, convolution by convolution).
 
     Args:
         l_max: length of the filter. Its positions are scaled by `l_max`, so outputs depend on it.
@@ -29,10 +32,17 @@ class Hyena(nn.Module):
         d_filter: width of the filter network.
         d_position: features of a position, an odd number: the time and pairs of cosine and sine.
         frequency: initial frequency of the sine activations.
-        shift: floor of the exponential window; 0.05 in the published HyenaDNA models.
+        shift: floor of the exponential window; 0.05 in the published HyenaDNA models, 0.0 in Hyena's own.
+        stateful: False: the state is None and cannot be handed over. For whole sequences with a filter so long that
+            windows would not fit: a million positions of 256 channels are 1 GB for each sequence and convolution.
     """
 
     causal = True
+    # as published: the filter network has no weight decay, and the learning rate of all else
+    optimisation: ClassVar[dict[str, dict[str, float]]] = {
+        f"filter_fn.implicit_filter.{name}": {"weight_decay": 0.0}
+        for name in ("0.weight", "0.bias", "1.freq", "2.weight", "2.bias", "4.weight", "4.bias", "6.weight")
+    }
 
     def __init__(
         self,
@@ -45,53 +55,52 @@ class Hyena(nn.Module):
         d_position: int = 5,
         frequency: float = 10.0,
         shift: float = 0.05,
+        stateful: bool = True,
     ):
         super().__init__()
-        self.l_max, self.order = l_max, order
+        if order < 2:
+            raise InputError(
+                f"order is {order}, expected at least 2: a gate before and one after each long convolution"
+            )
+        if l_max < 1:
+            raise InputError(f"l_max is {l_max}, expected at least 1")
+        self.l_max, self.order, self.stateful = l_max, order, stateful
+        self.n_window = l_max - 1 if stateful else 0
         d_inner = (order + 1) * d_model
         self.in_proj = nn.Linear(d_model, d_inner)
-        self.short_filter = nn.Conv1d(d_inner, d_inner, d_short, groups=d_inner)
+        self.short_filter = CausalConv(d_inner, d_short)
         self.filter_fn = HyenaFilter(
             (order - 1) * d_model, l_max, d_filter=d_filter, d_position=d_position, frequency=frequency, shift=shift
         )
         self.out_proj = nn.Linear(d_model, d_model)
+        self._remembered = Derived()
 
     def forward(
         self, x: Tensor, state: HyenaState | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, HyenaState]:  # [B, T, D] -> [B, T, D]
+    ) -> tuple[Tensor, HyenaState | None]:  # [B, T, D] -> [B, T, D]
+        if state is not None and not self.stateful:
+            raise InputError("hyena: a state was handed to a block that keeps none. Build it with stateful=True")
         starts: Sequence[Tensor | None] = state or (None,) * self.order
-        short_state, *pasts = starts
-        inputs = self.in_proj(x)
-        mixed, short_end = short_conv(
-            inputs, self.short_filter.weight.squeeze(1), self.short_filter.bias, initial_state=short_state
-        )
-        if lengths is not None:
-            short_end = end_of_inputs(inputs, short_state, self.short_filter.kernel_size[0] - 1, lengths)
+        short_state, *windows = starts
+        mixed, short_end = self.short_filter(self.in_proj(x), short_state, lengths)
         *gates, v = mixed.chunk(self.order + 1, dim=-1)
-        past = pasts[0]
-        T_past = 0 if past is None else past.shape[1]
-        kernels = self.filter_fn(min(x.shape[1] + T_past, self.l_max)).chunk(self.order - 1, dim=0)
+        kernels = self._kernels(x.shape[1], state).chunk(self.order - 1, dim=0)
         skips = self.filter_fn.bias.chunk(self.order - 1, dim=0)
         ends = []
-        for gate, kernel, skip, past in zip(reversed(gates[1:]), kernels, skips, pasts, strict=True):
-            v, end = self._convolve(v * gate, kernel, skip, past, lengths)
+        for gate, kernel, skip, window in zip(reversed(gates[1:]), kernels, skips, windows, strict=True):
+            v, end = windowed_conv(v * gate, kernel, skip, window, lengths, n_window=self.n_window)
             ends.append(end)
-        return self.out_proj(v * gates[0]), (short_end, *ends)
+        return self.out_proj(v * gates[0]), ((short_end, *ends) if self.stateful else None)
 
-    def _convolve(
-        self, v: Tensor, kernel: Tensor, skip: Tensor, past: Tensor | None, lengths: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """One long convolution after `past`, the inputs before this call; returns also the past of the next call."""
-        T = v.shape[1]
-        if lengths is not None:
-            # exact zeros, because the rounding of a Fourier transform spreads over all positions
-            v = v.masked_fill(~valid_mask(lengths, T)[..., None], 0)
-        joined = v if past is None else torch.cat([past.to(v), v], dim=1)
-        if lengths is not None:
-            lengths = lengths + joined.shape[1] - T
-        end = last_valid(joined, min(joined.shape[1], self.l_max - 1), lengths)
-        y = cast(Tensor, long_conv(joined, kernel, skip))
-        return y[:, -T:], end
+    def _kernels(self, T: int, state: HyenaState | None) -> Tensor:  # -> [(order - 1) D, T or l_max]
+        if state is None:
+            # not remembered: quick beside the convolution of a whole sequence, and as large as its activations
+            return self.filter_fn(min(T, self.l_max))
+        return self._remembered(self._whole_filter, [*self.filter_fn.implicit_filter.parameters()])
+
+    def _whole_filter(self) -> Tensor:
+        # in the order of the windows: a product of two layouts takes ten times as long
+        return self.filter_fn(self.l_max).contiguous()
 
 
 class HyenaFilter(nn.Module):

@@ -1,13 +1,16 @@
 """Mamba-1: selective state spaces."""
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from helixwave_kernels import selective_scan, short_conv
+from helixwave_kernels import selective_scan
 from torch import Tensor, nn
 
-from helixwave.lengths import last_valid, valid_mask
+from helixwave.blocks.causal_conv import CausalConv
+from helixwave.initialisers import inverse_softplus, log_uniform
+from helixwave.lengths import valid_mask
 
 MambaState = tuple[Tensor, Tensor]
 
@@ -25,9 +28,14 @@ class Mamba(nn.Module):
         expand: inner channels per model channel.
         dt_rank: rank of the map to delta; None: `d_model / 16`, rounded up.
         dt_min, dt_max: range of delta at the start, log-uniform.
+        bias: of the first and the last projection.
+        conv_bias: of the convolution.
+        negative_eigenvalues: the transition is `2 exp(delta A) - 1` in (-1, 1), with which a state can count modulo
+            two; Grazzi et al., "Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues", 2024, section 4.
     """
 
     causal = True
+    optimisation: ClassVar[dict[str, dict[str, float]]] = {"A_log": {"weight_decay": 0.0}, "D": {"weight_decay": 0.0}}
 
     def __init__(
         self,
@@ -39,43 +47,47 @@ class Mamba(nn.Module):
         dt_rank: int | None = None,
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
+        bias: bool = False,
+        conv_bias: bool = True,
+        negative_eigenvalues: bool = False,
     ):
         super().__init__()
         d_inner = expand * d_model
         rank = dt_rank or math.ceil(d_model / 16)
         self.split = [rank, d_state, d_state]
-        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
-        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
+        self.negative_eigenvalues = negative_eigenvalues
+        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=bias)
+        self.conv1d = CausalConv(d_inner, d_conv, bias=conv_bias, activation="silu")
         self.x_proj = nn.Linear(d_inner, sum(self.split), bias=False)
         self.dt_proj = nn.Linear(rank, d_inner)
         self.A_log = nn.Parameter(torch.arange(1, d_state + 1, dtype=torch.float32).log().repeat(d_inner, 1))
         self.D = nn.Parameter(torch.ones(d_inner))
-        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+        self.out_proj = nn.Linear(d_inner, d_model, bias=bias)
         self._reset_dt(rank, dt_min, dt_max)
-        self.A_log.no_weight_decay = self.D.no_weight_decay = True  # type: ignore[attr-defined]
 
     def _reset_dt(self, rank: int, dt_min: float, dt_max: float) -> None:
-        """The bias is the inverse softplus of a log-uniform delta (section 3.6)."""
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
-        log_range = torch.rand_like(self.dt_proj.bias) * math.log(dt_max / dt_min) + math.log(dt_min)
-        dt = log_range.exp().clamp(min=1e-4)
         with torch.no_grad():
-            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+            self.dt_proj.bias.copy_(initial_dt_bias(len(self.dt_proj.bias), dt_min, dt_max))
 
     def forward(
         self, x: Tensor, state: MambaState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, MambaState]:  # [B, T, D] -> [B, T, D]
+        y, state = self.scan(self.in_proj(x), state, lengths)
+        return self.out_proj(y), state
+
+    def scan(
+        self, xz: Tensor, state: MambaState | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, MambaState]:
+        """All that stands between the two projections: `[B, T, 2 expand D]` -> `[B, T, expand D]`, and the state."""
         conv_state, ssm_state = state or (None, None)
-        inputs, z = self.in_proj(x).chunk(2, dim=-1)
-        u, conv_end = short_conv(
-            inputs, self.conv1d.weight.squeeze(1), self.conv1d.bias, activation="silu", initial_state=conv_state
-        )
+        inputs, z = xz.chunk(2, dim=-1)
+        u, conv_end = self.conv1d(inputs, conv_state, lengths)
         dt, B, C = self.x_proj(u).split(self.split, dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         if lengths is not None:
             # softplus(-inf) = 0: a padded step leaves the state as it is
-            delta = delta.masked_fill(~valid_mask(lengths, x.shape[1])[..., None], -torch.inf)
-            conv_end = end_of_inputs(inputs, conv_state, self.conv1d.kernel_size[0] - 1, lengths)
+            delta = delta.masked_fill(~valid_mask(lengths, xz.shape[1])[..., None], -torch.inf)
         y, ssm_state = selective_scan(
             u,
             delta,
@@ -85,14 +97,12 @@ class Mamba(nn.Module):
             skip=self.D,
             z=z,
             delta_bias=self.dt_proj.bias,
+            negative_eigenvalues=self.negative_eigenvalues,
             initial_state=ssm_state,
         )
-        return self.out_proj(y), (conv_end, ssm_state)
+        return y, (conv_end, ssm_state)
 
 
-def end_of_inputs(inputs: Tensor, before: Tensor | None, n: int, lengths: Tensor) -> Tensor:
-    """The state of a short convolution at the end of each sequence: its last `n` inputs, `[B, D, n]` float32."""
-    if before is None:
-        return last_valid(inputs, n, lengths).float().transpose(1, 2)
-    joined = torch.cat([before.transpose(1, 2), inputs.float()], dim=1)
-    return last_valid(joined, n, lengths + n).transpose(1, 2)
+def initial_dt_bias(n: int, dt_min: float, dt_max: float) -> Tensor:
+    """What a step size is the softplus of at the start: log-uniform steps, at least 1e-4 (Mamba, section 3.6)."""
+    return inverse_softplus(log_uniform(n, low=dt_min, high=dt_max).exp().clamp(min=1e-4))

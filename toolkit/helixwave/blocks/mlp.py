@@ -1,5 +1,7 @@
 """Position-wise networks. They keep no state: the state they return is None."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,17 +27,21 @@ class MLP(nn.Module):
 
 
 class SwiGLU(nn.Module):
-    """`out(silu(gate(x)) * up(x))` at every position alone. Source: Shazeer, "GLU Variants Improve Transformer", 2020.
+    """`out(silu(gate(x)) * up(x))` at every position alone.
+
+    Source: Shazeer, "GLU Variants Improve Transformer", 2020.
 
     Args:
         expand: inner channels per model channel.
+        multiple: inner channels are rounded up to a multiple of it; to the nearest number if 1. xLSTM-7B and TiRex:
+            `expand=2.6667, multiple=64`.
     """
 
     causal = True
 
-    def __init__(self, d_model: int, *, expand: float = 8 / 3):
+    def __init__(self, d_model: int, *, expand: float = 8 / 3, multiple: int = 1):
         super().__init__()
-        d_inner = round(expand * d_model)
+        d_inner = inner_size(expand * d_model, multiple)
         self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
         self.out_proj = nn.Linear(d_inner, d_model, bias=False)
 
@@ -44,3 +50,48 @@ class SwiGLU(nn.Module):
     ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
         gate, up = self.in_proj(x).chunk(2, dim=-1)
         return self.out_proj(F.silu(gate) * up), None
+
+
+class GeGLU(nn.Module):
+    """`out(gelu(gate(x)) * up(x))` at every position alone: what follows an sLSTM in the published xLSTM block.
+
+    Source: Shazeer, "GLU Variants Improve Transformer", 2020; sizes, names and start of Beck et al., "xLSTM", 2024.
+
+    Args:
+        expand: inner channels per model channel.
+        multiple: inner channels are rounded up to a multiple of it; to the nearest number if 1.
+        n_block: residual blocks of the model, an sLSTM and what follows it counted as one: the more there are, the
+            smaller the output at the start. None: `proj_down` starts as any linear layer, as if there were about 4.
+    """
+
+    causal = True
+
+    def __init__(self, d_model: int, *, expand: float = 1.3, multiple: int = 64, n_block: int | None = None):
+        super().__init__()
+        d_inner = inner_size(expand * d_model, multiple)
+        self.proj_up = nn.Linear(d_model, 2 * d_inner, bias=False)
+        self.proj_down = nn.Linear(d_inner, d_model, bias=False)
+        nn.init.normal_(self.proj_up.weight, std=small_std(d_model))
+        start_output(self.proj_down, d_model, n_block)
+
+    def forward(
+        self, x: Tensor, state: None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
+        gate, up = self.proj_up(x).chunk(2, dim=-1)
+        return self.proj_down(F.gelu(gate) * up), None
+
+
+def inner_size(size: float, multiple: int) -> int:
+    """Inner channels: the next multiple, or the nearest whole number."""
+    return round(size) if multiple == 1 else math.ceil(size / multiple) * multiple
+
+
+def small_std(d_model: int) -> float:
+    """Standard deviation of the inner weights of xLSTM at the start (Nguyen and Salazar, 2019)."""
+    return math.sqrt(2 / (5 * d_model))
+
+
+def start_output(linear: nn.Linear, d_model: int, n_block: int | None) -> None:
+    """Draw the weight of the last layer of a residual block as xLSTM does, for a model of so many of them."""
+    if n_block is not None:
+        nn.init.normal_(linear.weight, std=2 / n_block / math.sqrt(d_model))

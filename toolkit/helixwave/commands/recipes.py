@@ -1,5 +1,7 @@
 """`helixwave list`, `helixwave show` and `helixwave validate`: what there is, and whether a recipe can run."""
 
+import inspect
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,32 +11,46 @@ from rich.markup import escape
 from rich.table import Table
 
 from helixwave.commands.train import OverridesArgument, RecipeArgument
+from helixwave.errors import InputError
 from helixwave.recipe import choices, load_recipe, recipe_names, summary, to_yaml
 from helixwave.registry import BASELINES, BLOCKS, DATA, MODELS, OBJECTIVES, Registry
 
 REGISTRIES = {"blocks": BLOCKS, "models": MODELS, "datasets": DATA, "baselines": BASELINES, "objectives": OBJECTIVES}
+_WIDTH, _LENGTH = 128, 1024
+_LEGEND = (
+    f"For d_model={_WIDTH} and one sequence of {_LENGTH:,} positions. state: numbers handed on for each sequence; "
+    "none: it reads both ways. Mop/token: million floating-point operations of a forward pass in plain torch."
+)
 Kind = StrEnum("Kind", ["recipes", "backbones", *REGISTRIES])  # type: ignore[misc]
 
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,  # type: ignore[attr-defined]
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Papers, too, and what each block costs.")] = False,
 ) -> None:
     """List what is there: recipes, backbones, blocks, models, data sets, baselines, objectives.
 
-    Example: helixwave list blocks
+    Example: helixwave list blocks --verbose
     """
     table = Table(box=None, pad_edge=False)
-    if kind == "recipes":
-        rows = [(name, summary(name)) for name in recipe_names()]
-    elif kind == "backbones":
-        rows = [(name, summary(f"backbone/{name}")) for name in choices()["backbone"]]
-    else:
-        rows = _rows(REGISTRIES[kind])
     table.add_column(kind.value, no_wrap=True, style="bold")
     table.add_column("what it is")
+    if kind == "recipes":
+        rows: list[tuple[str, ...]] = [(name, summary(name)) for name in recipe_names()]
+    elif kind == "backbones":
+        rows = [(name, summary(f"backbone/{name}")) for name in choices()["backbone"]]
+    elif kind == "blocks" and verbose:
+        for column in ("parameters", "state", "Mop/token"):
+            table.add_column(column, justify="right", no_wrap=True)
+        rows = [(*row, *_cost(row[0])) for row in _rows(BLOCKS, sources=True)]
+    else:
+        rows = _rows(REGISTRIES[kind], sources=verbose)
     for row in rows:
         table.add_row(*map(escape, row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    if kind == "blocks" and verbose:
+        console.print(_LEGEND)
 
 
 def show(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
@@ -54,8 +70,8 @@ def validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> Non
     print(f"{recipe}: valid")
 
 
-def _rows(registry: Registry) -> list[tuple[str, str]]:
-    rows = []
+def _rows(registry: Registry, *, sources: bool) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     for name in registry:
         signature = registry.signature(name)
         arguments = [
@@ -63,5 +79,25 @@ def _rows(registry: Registry) -> list[tuple[str, str]]:
             for argument, parameter in signature.parameters.items()
             if argument not in registry.provided
         ]
-        rows.append((name, f"{signature.summary}\n{', '.join(arguments)}"))
+        source = _source(registry, name) if sources and "Source:" not in signature.summary else ""
+        lines = [signature.summary, ", ".join(arguments), source]
+        rows.append((name, "\n".join(filter(None, lines))))
     return rows
+
+
+def _source(registry: Registry, name: str) -> str:
+    """Where a part comes from: the rest of its documentation's paragraph from `Source:` on."""
+    found = re.search(r"Source: .*?(?=\n\s*\n|\Z)", inspect.getdoc(registry[name]) or "", re.DOTALL)
+    return " ".join(found.group().split()) if found else ""
+
+
+def _cost(name: str) -> tuple[str, str, str]:
+    from helixwave.operations import block_cost
+
+    try:
+        cost = block_cost({"name": name}, d_model=_WIDTH, T=_LENGTH)
+    except InputError:
+        # another package's block can ask for more than a width
+        return "?", "?", "?"
+    state = "none" if cost.state is None else f"{cost.state:,}"
+    return f"{cost.parameters:,}", state, f"{cost.operations / 1e6:.2f}"
