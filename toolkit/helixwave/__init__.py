@@ -8,6 +8,7 @@ __version__ = metadata.version("helixwave")
 if TYPE_CHECKING:
     from helixwave.backbone import Backbone
     from helixwave.checkpoint import load
+    from helixwave.pretrained import load_pretrained
     from helixwave.registry import BLOCKS
 
 # imported on first use, so that `import helixwave` and the command line do not wait for torch
@@ -15,8 +16,9 @@ _PUBLIC = {
     "BLOCKS": "helixwave.registry",
     "Backbone": "helixwave.backbone",
     "load": "helixwave.checkpoint",
+    "load_pretrained": "helixwave.pretrained",
 }
-__all__ = ["BLOCKS", "Backbone", "__version__", "load"]
+__all__ = ["BLOCKS", "Backbone", "__version__", "load", "load_pretrained"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,79 @@
+"""Published weights in models of ours."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helixwave.errors import InputError, nearest
+from helixwave.pretrained.families import Published, family_named, family_of
+from helixwave.pretrained.files import NEEDED, read_config, read_tensors
+from helixwave.pretrained.hub import fetch, is_hub_name
+from helixwave.pretrained.rules import fill
+from helixwave.pretrained.settings import Settings
+
+__all__ = ["load_pretrained"]
+
+
+def load_pretrained(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    family: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Any:
+    """A model of ours with published weights, in evaluation mode; it computes what the published code computes.
+
+    What is read: Mamba-1 and Mamba-2 (`state-spaces` and transformers), xLSTM block stacks and xLSTM-large (the package
+    `xlstm` and transformers), S4D standalone layers, and what other packages register. Every tensor must be there, be
+    known and have the right shape. Nothing in a file is executed.
+
+        load_pretrained("state-spaces/mamba-130m")                       # Mamba-1, the authors' layout
+        load_pretrained("state-spaces/mamba-130m-hf")                    # Mamba-1, that of transformers
+        load_pretrained("state-spaces/mamba2-130m")                      # Mamba-2
+        load_pretrained("runs/xlstm", slstm_backend="cuda")              # xLSTM block stack, weights of the CUDA cell
+        load_pretrained("NX-AI/xLSTM-7b", dtype=torch.bfloat16)          # xLSTM-large, 7 billion parameters
+        load_pretrained("model.pt", family="s4d", prefix="s4_layers.0.") # one S4D layer of a larger model
+
+    A token model can be saved with `helixwave.checkpoint.save` and is then read with `helixwave.load`. The names of its
+    classes are the tokens' ids.
+
+    Args:
+        name: a folder with `config.json` and `model.safetensors` (or shards and their index), `pytorch_model.bin` or a
+            single `*.pt` or `*.ckpt`; the path of a file of weights; or a name on the Hugging Face hub.
+        revision: branch, tag or commit on the hub.
+        family: the published layout. None: what `model_type` in the configuration says, or the tensors' names tell.
+        dtype: of the parameters.
+        options: what the family knows beside its configuration: `slstm_backend` (`vanilla` or `cuda`) of
+            `xlstm_block_stack`, `prefix` of `s4d`.
+
+    Returns:
+        a `TokenModel`; for an xLSTM stack without embedding a `Backbone`, for S4D the block or an `nn.ModuleList`.
+
+    Raises:
+        InputError: nothing there, a family that is not known, tensors that do not fit, or a file that holds code.
+    """
+    path = _local(name, revision)
+    config, where = read_config(path if path.is_dir() else path.parent)
+    settings, tensors = Settings(config, where), read_tensors(path)
+    found = family_of(family, settings, tensors, str(path))
+    reader = family_named(found)()
+    for option in options:
+        if option not in reader.options:
+            raise InputError(f"load_pretrained: {found} has no option {option!r}. {nearest(option, reader.options)}")
+    published = Published(str(path), settings, tensors, options)
+    # the weights that a model starts with are drawn in vain; a seeded run around this call goes on as if they were not
+    with torch.random.fork_rng(devices=[]):
+        model, rules = reader.plan(published)
+    fill(model.to(dtype), rules, published.tensors, str(path))
+    return model.eval()
+
+
+def _local(name: str | Path, revision: str | None) -> Path:
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if isinstance(name, str) and is_hub_name(name):
+        return fetch(name, revision)
+    raise InputError(f"{name}: there is no such folder. Expected one with {NEEDED}; or a hub name OWNER/MODEL")

@@ -1,0 +1,54 @@
+"""Checkpoints on the Hugging Face hub: the only file that talks to it."""
+
+import re
+from pathlib import Path
+
+from helixwave.errors import InputError
+from helixwave.pretrained.files import NEEDED, WEIGHTS, shards
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` has the form `owner/model`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def fetch(name: str, revision: str | None) -> Path:
+    """The folder in the hub's cache with the configuration and the weights of `name`, downloaded if need be.
+
+    Raises:
+        InputError: the hub has no such checkpoint, or cannot be reached and the cache does not hold it.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def download(file: str) -> Path:
+        return Path(hf_hub_download(name, file, revision=revision))
+
+    try:
+        folder = download("config.json").parent
+        for file in WEIGHTS:
+            try:
+                weights = download(file)
+            except EntryNotFoundError as error:
+                missing = error
+                continue
+            if file.endswith(".index.json"):
+                for shard in shards(weights):
+                    download(shard)
+            return folder
+        raise missing
+    except InputError:
+        raise
+    except (OSError, ValueError, EntryNotFoundError) as error:
+        raise InputError(_refusal(name, error)) from error
+
+
+def _refusal(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0]
+    return (
+        f"{name}: there is no such folder here, and it could not be had from the Hugging Face hub "
+        f"({type(error).__name__}: {reason}). Where the hub can be reached, `hf download {name} --local-dir FOLDER` "
+        f"gets it; then pass the path of the folder, which needs {NEEDED}"
+    )

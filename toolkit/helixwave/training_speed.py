@@ -1,0 +1,163 @@
+"""`python -m helixwave.training_speed`: a training step of small backbones beside those of other packages.
+
+A step is a forward pass over random inputs `[B, T, 128]`, the mean square of the outputs as loss, a backward pass and
+AdamW. Contenders take turns in one process and are compared by cpu time. The extra `bench` installs the others.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from helixwave_kernels.bench import machine
+from helixwave_kernels.bench.report import markdown
+from torch import Tensor, nn
+
+from helixwave.backbone import Backbone
+from helixwave.registry import BlockConfig
+
+B, D, N_LAYER = 2, 128, 4
+# beyond so many positions a contender takes an hour or all memory
+LONGEST = {"transformers, slow path": 1024, "xlstm": 2048}
+# milliseconds: what takes longer is run once, the rest three times
+SLOW = 20e3
+
+
+class Row(NamedTuple):
+    """A contender at a length; milliseconds of cpu time."""
+
+    family: str
+    length: int
+    name: str
+    step: float
+
+
+def contenders(family: str) -> dict[str, Callable[[int], nn.Module]]:
+    """By name, what makes a model `x [B, T, D] -> [B, T, D]` for a length; the other packages' as far as installed."""
+    found: dict[str, Callable[[int], nn.Module]] = {}
+    if family == "mamba":
+        if find_spec("transformers"):
+            found["transformers, slow path"] = lambda length: _TransformersMamba(parallel=False)
+        if find_spec("transformers") and find_spec("mambapy"):
+            found["transformers, mambapy"] = lambda length: _TransformersMamba(parallel=True)
+        found["helixwave"] = lambda length: _Ours([{"name": "mamba"}], norm="rms")
+    else:
+        if find_spec("xlstm"):
+            found["xlstm"] = _XLSTM
+        found["helixwave"] = lambda length: _Ours([{"name": "mlstm"}], norm="layer")
+    return found
+
+
+def measure(family: str, lengths: Sequence[int]) -> list[Row]:
+    """Every contender at every length that it can take."""
+    rows = []
+    for T in lengths:
+        steps = {
+            name: _step(make(T), torch.randn(B, T, D))
+            for name, make in contenders(family).items()
+            if LONGEST.get(name, T) >= T
+        }
+        best = dict.fromkeys(steps, float("inf"))
+        for _ in range(3):
+            for name, step in steps.items():
+                if best[name] == float("inf") or best[name] < SLOW:
+                    best[name] = min(best[name], _milliseconds(step))
+        rows += [Row(family, T, name, value) for name, value in best.items()]
+    return rows
+
+
+def page(rows: Sequence[Row], command: str) -> str:
+    """All rows as Markdown, with the machine."""
+    lines = []
+    for row in rows:
+        others = [other for other in rows if (other.family, other.length) == (row.family, row.length)]
+        ours = next(other.step for other in others if other.name == "helixwave")
+        ratio = "" if row.name == "helixwave" else f"{row.step / ours:.3g}x"
+        lines.append([row.family, str(row.length), row.name, f"{row.step:.0f}", ratio])
+    facts = [[name, value] for name, value in machine.description("cpu").items()]
+    return "\n".join(
+        [
+            "# A training step, measured\n",
+            f"{__doc__.split(chr(10), 2)[2].strip()}\n",
+            f"{N_LAYER} layers, d_model {D}, batch {B}. Every figure comes from one run of\n\n    {command}\n",
+            markdown(["machine", ""], facts),
+            markdown(["backbone", "T", "contender", "ms a step", "its time over ours"], lines),
+            "transformers' slow path is a loop whose backward pass is quadratic in T, the cell of the xlstm package",
+            "holds matrices of T x T: they stop before the greatest length.\n",
+        ]
+    )
+
+
+class _Ours(nn.Module):
+    def __init__(self, blocks: list[BlockConfig], norm: Any):
+        super().__init__()
+        self.backbone = Backbone(D, n_layer=N_LAYER, blocks=blocks, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.backbone(x)[0]
+
+
+class _TransformersMamba(nn.Module):
+    def __init__(self, *, parallel: bool):
+        super().__init__()
+        package: Any = import_module("transformers")
+        settings = {"hidden_size": D, "num_hidden_layers": N_LAYER, "vocab_size": 8, "use_mambapy": parallel}
+        self.model = package.MambaModel(package.MambaConfig(**settings))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(inputs_embeds=x, use_cache=False).last_hidden_state
+
+
+class _XLSTM(nn.Module):
+    def __init__(self, length: int):
+        super().__init__()
+        package: Any = import_module("xlstm")
+        block = package.mLSTMBlockConfig(mlstm=package.mLSTMLayerConfig(num_heads=4))
+        config = package.xLSTMBlockStackConfig(
+            mlstm_block=block, context_length=length, num_blocks=N_LAYER, embedding_dim=D
+        )
+        self.stack = package.xLSTMBlockStack(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stack(x)
+
+
+def _step(model: nn.Module, x: Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def _milliseconds(step: Callable[[], None]) -> float:
+    start = time.process_time()
+    step()
+    return 1e3 * (time.process_time() - start)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m helixwave.training_speed", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--lengths", default="1024,2048,4096", help="T, default %(default)s")
+    parser.add_argument("--report", type=Path, help="write a Markdown page")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    lengths = sorted(int(part) for part in arguments.lengths.split(","))
+    rows = [row for family in ("mamba", "mlstm") for row in measure(family, lengths)]
+    report = f" --report {arguments.report}" if arguments.report else ""
+    text = page(rows, f"python -m helixwave.training_speed --lengths {arguments.lengths}{report}")
+    print(text)
+    if arguments.report:
+        arguments.report.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
