@@ -158,41 +158,6 @@ def saved_bytes(inputs: dict[str, torch.Tensor], impl: str) -> int:
     return sum(storages.values()) if output else 0
 
 
-class Layer(torch.nn.Module):
-    def __init__(self, impl: str) -> None:
-        super().__init__()
-        self.maps = torch.nn.Linear(8, 26)
-        self.impl = impl
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        q, k, v, beta, log_decay = self.maps(x).unflatten(-1, (2, 13)).split([4, 4, 3, 1, 1], dim=-1)
-        k, beta, log_decay = F.normalize(k, dim=-1), beta.sigmoid().squeeze(-1), F.logsigmoid(log_decay.squeeze(-1))
-        return delta_rule(q, k, v, beta, log_decay, impl=self.impl)
-
-
-@FAST
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_exports(impl, dynamic):
-    layer, x = Layer(impl), torch.randn(2, 12, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (x,), dynamic_shapes=({1: T},) if dynamic else None)
-    x = torch.randn(2, 77, 8) if dynamic else x
-    for exported, eager in zip(program.module()(x), layer(x), strict=True):
-        torch.testing.assert_close(exported, eager)
-
-
-@FAST
-def test_compiles_as_one_graph(impl):
-    layer, x = Layer(impl), torch.randn(2, 45, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients = []
-    for module in (layer, compiled):
-        y, state = module(x)
-        gradients.append(torch.autograd.grad(y.square().sum() + state.sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
 @IMPLS
 def test_agrees_with_flash_linear_attention(impl):
     pytest.importorskip("fla.ops.delta_rule.naive", exc_type=ImportError)

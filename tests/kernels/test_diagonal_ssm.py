@@ -151,42 +151,6 @@ def saved_bytes(inputs, impl):
     return sum(storages.values()) if output else 0
 
 
-class Layer(torch.nn.Module):
-    def __init__(self, impl: str, with_reset: bool = False) -> None:
-        super().__init__()
-        inputs = random_inputs()
-        self.impl, self.with_reset = impl, with_reset
-        self.A, self.B, self.C, self.dt = (torch.nn.Parameter(inputs[name]) for name in ("A", "B", "C", "dt"))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        reset = x[:, :, 0] > 1 if self.with_reset else None
-        return diagonal_ssm(x, self.A, self.B, self.C, self.dt, reset=reset, impl=self.impl)
-
-
-@pytest.mark.parametrize("with_reset", [False, True], ids=["", "reset"])
-@pytest.mark.parametrize("impl", ["chunked", pytest.param("native", marks=needs_native)])
-def test_exports_for_any_length(impl, with_reset):
-    layer, x = Layer(impl, with_reset), torch.randn(2, 70, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (x,), dynamic_shapes=({1: T},))
-    for length in (2, 64, 133):
-        x = torch.randn(2, length, 8)
-        for exported, eager in zip(program.module()(x), layer(x), strict=True):
-            torch.testing.assert_close(exported, eager)
-
-
-@pytest.mark.parametrize("impl", ["chunked", pytest.param("native", marks=needs_native)])
-def test_compiles_as_one_graph(impl):
-    layer, x = Layer(impl), torch.randn(2, 70, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients = []
-    for module in (layer, compiled):
-        y, state = module(x)
-        gradients.append(torch.autograd.grad(y.square().sum() + state.abs().sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("impl", "ratio"), [("chunked", 10), pytest.param("native", 60, marks=needs_native)])
 def test_is_faster_than_kernel_and_fft(impl, ratio):

@@ -133,28 +133,6 @@ def test_agrees_with_flash_linear_attention_with_one_decay_for_each_head(impl):
     torch.testing.assert_close(gated_linear_attention(**inputs, impl=impl), expected, rtol=1e-4, atol=1e-5)
 
 
-class Layer(torch.nn.Module):
-    def __init__(self, variant: str) -> None:
-        super().__init__()
-        self.vector = variant == "vector"
-        self.maps = torch.nn.Linear(8, 8 + 8 + 8 + 8)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q, k, v, rates = (part.unflatten(2, (2, 4)) for part in self.maps(x).chunk(4, dim=-1))
-        log_decay = -rates.exp() if self.vector else -rates.exp().sum(-1)
-        return gated_linear_attention(q, k, v, log_decay, impl="chunked")
-
-
-@pytest.mark.parametrize("variant", ["vector", "scalar"])
-def test_exports_for_any_length(variant):
-    layer = Layer(variant)
-    T = torch.export.Dim("T", min=2, max=100_000)
-    program = torch.export.export(layer, (torch.randn(2, 70, 8),), dynamic_shapes=({1: T},))
-    for length in (3, 64, 200):
-        x = torch.randn(2, length, 8)
-        torch.testing.assert_close(program.module()(x), layer(x))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -207,19 +207,6 @@ def test_memory_for_the_backward_pass_is_linear(impl):
     assert saved(2048) < 2.1 * saved(1024)
 
 
-def test_exports_with_any_length():
-    class Module(torch.nn.Module):
-        def forward(self, q, k, v, i, f):
-            return mlstm(q, k, v, i, f, impl="chunked")[0]
-
-    inputs = random_inputs(T=100)
-    shapes = {name: {1: torch.export.Dim("T", min=2, max=100_000)} for name in "qkvif"}
-    exported = torch.export.export(Module(), (), inputs, dynamic_shapes=shapes).module()
-    for T in (63, 257):
-        inputs = random_inputs(T=T)
-        torch.testing.assert_close(exported(**inputs), mlstm(**inputs, impl="chunked")[0])
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here: test_gpu.py runs the real kernels")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(("K", "V"), [(70, 20), (20, 70)])

@@ -1,5 +1,4 @@
 import functools
-from typing import Any
 
 import pytest
 import torch
@@ -141,38 +140,3 @@ def test_names_what_is_wrong():
         newton_recurrence(**inputs, initial_state=(torch.zeros(2, 8),) * 2)
     with pytest.raises(ValueError, match="max_iterations is 0"):
         newton_recurrence(**inputs, max_iterations=0)
-
-
-class Layer(torch.nn.Module):
-    def __init__(self, impl: str) -> None:
-        super().__init__()
-        self.impl = impl
-        self.diagonal = torch.nn.Parameter(torch.randn(3, 4) / 2)
-        self.gates = torch.nn.Linear(8, 12)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, ...]:
-        y, state = newton_recurrence("lstm", self.gates(u).unflatten(2, (3, 4)), self.diagonal, impl=self.impl)
-        return y, *state
-
-
-@FAST
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_exports(dynamic, impl):
-    layer, u = Layer(impl), torch.randn(2, 12, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (u,), dynamic_shapes=({1: T},) if dynamic else None)
-    u = torch.randn(2, 33, 8) if dynamic else u
-    for exported, eager in zip(program.module()(u), layer(u), strict=True):
-        torch.testing.assert_close(exported, eager)
-
-
-@FAST
-def test_compiles_as_one_graph(impl):
-    layer, u = Layer(impl), torch.randn(2, 12, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients: list[Any] = []
-    for module in (layer, compiled):
-        y, _, c = module(u)
-        gradients.append(torch.autograd.grad(y.square().sum() + c.sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)

@@ -127,36 +127,3 @@ def saved_bytes(inputs: dict[str, torch.Tensor]) -> int:
     with saved_tensors_hooks(remember, lambda tensor: tensor):
         output = prefix_attention(**{name: value.requires_grad_() for name, value in inputs.items()}, impl="chunked")
     return sum(storages.values()) if output else 0
-
-
-class Layer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.q = torch.nn.Parameter(torch.randn(2, 4))
-        self.maps = torch.nn.Linear(8, 14)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        k, v = self.maps(x).unflatten(-1, (2, 7)).split([4, 3], dim=-1)
-        y, (_, u, _) = prefix_attention(self.q, k, v, impl="chunked")
-        return y, u
-
-
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_exports(dynamic):
-    layer, x = Layer(), torch.randn(2, 12, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (x,), dynamic_shapes=({1: T},) if dynamic else None)
-    x = torch.randn(2, 77, 8) if dynamic else x
-    for exported, eager in zip(program.module()(x), layer(x), strict=True):
-        torch.testing.assert_close(exported, eager)
-
-
-def test_compiles_as_one_graph():
-    layer, x = Layer(), torch.randn(2, 45, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients = []
-    for module in (layer, compiled):
-        y, state = module(x)
-        gradients.append(torch.autograd.grad(y.square().sum() + state.sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)

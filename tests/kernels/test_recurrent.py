@@ -244,41 +244,6 @@ def saved_bytes(inputs: dict[str, Any], impl: str) -> int:
     return sum(storages.values()) if output else 0
 
 
-class Layer(torch.nn.Module):
-    def __init__(self, impl: str) -> None:
-        super().__init__()
-        self.impl = impl
-        self.R = torch.nn.Parameter(torch.randn(4, 2, 4, 4) / 2)
-        self.gates = torch.nn.Linear(8, 32)
-
-    def forward(self, u: Tensor) -> tuple[Tensor, ...]:
-        y, state = recurrent("slstm", self.gates(u).unflatten(2, (4, 2, 4)), self.R, impl=self.impl)
-        return y, *state
-
-
-@FAST
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_exports(dynamic, impl):
-    layer, u = Layer(impl), torch.randn(2, 12, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (u,), dynamic_shapes=({1: T},) if dynamic else None)
-    u = torch.randn(2, 33, 8) if dynamic else u
-    for exported, eager in zip(program.module()(u), layer(u), strict=True):
-        torch.testing.assert_close(exported, eager)
-
-
-@FAST
-def test_compiles_as_one_graph(impl):
-    layer, u = Layer(impl), torch.randn(2, 12, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients = []
-    for module in (layer, compiled):
-        y, _, c, n, _ = module(u)
-        gradients.append(torch.autograd.grad(y.square().sum() + (c / n).sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("impl", "factor"), [("chunked", 3), pytest.param("native", 20, marks=NATIVE.marks)])

@@ -147,28 +147,6 @@ def test_says_what_is_wrong():
         s4_kernel(**inputs | {"dt": inputs["dt"] + 0j, "length": 3})
 
 
-class Layer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        inputs = random_inputs()
-        self.values = torch.nn.ParameterList([inputs[name] for name in ("w", "P", "B", "C", "dt")])
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = s4_kernel(*self.values, length=50)
-        return x * kernel[0].mT
-
-
-def test_exports_and_compiles():
-    layer, x = Layer(), torch.randn(2, 50, 8)
-    expected = layer(x)
-    torch.testing.assert_close(torch.export.export(layer, (x,)).module()(x), expected)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
-    torch.testing.assert_close(compiled, expected)
-    gradients = [torch.autograd.grad(y.square().sum(), list(layer.values)) for y in (compiled, expected)]
-    for actual, eager in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, eager)
-
-
 @pytest.mark.slow
 @HIPPO
 def test_is_accurate_over_many_steps(name):

@@ -68,38 +68,6 @@ def saved_bytes(inputs: dict[str, torch.Tensor]) -> int:
     return sum(storages.values()) if output else 0
 
 
-class Layer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.A = torch.nn.Parameter(-torch.rand(8, 4))
-        self.maps = torch.nn.Linear(8, 16)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        delta, B, C = self.maps(x).split([8, 4, 4], dim=-1)
-        return selective_scan(x, delta, self.A, B, C, impl="chunked")
-
-
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_exports(dynamic):
-    layer, x = Layer(), torch.randn(2, 12, 8)
-    T = torch.export.Dim("T", min=2, max=4096)
-    program = torch.export.export(layer, (x,), dynamic_shapes=({1: T},) if dynamic else None)
-    x = torch.randn(2, 33, 8) if dynamic else x
-    for exported, eager in zip(program.module()(x), layer(x), strict=True):
-        torch.testing.assert_close(exported, eager)
-
-
-def test_compiles_as_one_graph():
-    layer, x = Layer(), torch.randn(2, 12, 8)
-    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-    gradients = []
-    for module in (layer, compiled):
-        y, state = module(x)
-        gradients.append(torch.autograd.grad(y.square().sum() + state.sum(), list(layer.parameters())))
-    for actual, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(actual, expected)
-
-
 @pytest.mark.slow
 def test_chunked_is_faster_than_a_parallel_scan():
     """Forward and backward at least 2.5 times as fast as mambapy's pscan, in cpu time, in one run."""

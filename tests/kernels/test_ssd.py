@@ -143,25 +143,6 @@ def saved_bytes(inputs: dict[str, Tensor]) -> int:
     return sum(storages.values()) if output else 0
 
 
-class Layer(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.maps = torch.nn.Linear(8, 2 + 4 + 4)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        rates, B, C = self.maps(x).split([2, 4, 4], dim=-1)
-        return ssd(x.unflatten(2, (2, 4)), -rates.exp(), B.unsqueeze(2), C.unsqueeze(2), impl="chunked")
-
-
-def test_exports_for_any_length():
-    layer = Layer()
-    T = torch.export.Dim("T", min=2, max=100_000)
-    program = torch.export.export(layer, (torch.randn(2, 70, 8),), dynamic_shapes=({1: T},))
-    for length in (3, 64, 200):
-        x = torch.randn(2, length, 8)
-        torch.testing.assert_close(program.module()(x), layer(x))
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -13,9 +13,9 @@ from helixwave_kernels.bench.timing import Alone, Times, alone, both, forward, g
 
 # milliseconds: what takes longer is run once, and at no greater length
 SLOW = 20e3
-# every pass is run in three turns, or fewer once that many milliseconds are spent; a quick one in up to ten
+# there are three turns, or fewer once LONG is spent, and up to ten until SHORT is; what is shorter runs twice in a turn
 LEAST, MOST = 3, 10
-LONG, SHORT = 3e3, 0.3e3
+LONG, SHORT = 3e3, 1e3
 
 
 class Row(NamedTuple):
@@ -69,7 +69,7 @@ class _Runner:
     def prepare(self, T: int) -> None:
         """Forget the shorter length; check what has not been checked, and run it alone."""
         self.T, self.forward_times, self.both_times = T, list[Times](), list[Times]()
-        self.alone = Alone()
+        self.alone, self.turns = Alone(), 0
         if self.verdict is None:
             self.verdict = self._check()
         self.note, self.wrong = self.verdict.problem, bool(self.verdict.problem)
@@ -82,11 +82,12 @@ class _Runner:
         """Take the times of one more pass of each kind, unless enough is known; y of the first one, if it is right."""
         if self.note or self._known():
             return None
-        kept, is_first = deque[Tensor](maxlen=1), not self.forward_times
+        kept = deque[Tensor](maxlen=1)
+        self.turns += 1
         give_back_memory()
         self.forward_times += self._timed(lambda: kept.append(forward(self.contender.run, arguments)))
         y = kept.pop()
-        if is_first and self.contender.kind != "unlike" and expected is not None:
+        if self.turns == 1 and self.contender.kind != "unlike" and expected is not None:
             distance = error(y, expected)
             if distance > TOLERANCE:
                 self.note, self.wrong = f"disagrees with the others at this length: y is off by {distance:.0e}", True
@@ -115,8 +116,7 @@ class _Runner:
 
     def _known(self) -> bool:
         spent = sum(times.own for times in (*self.forward_times, *self.both_times))
-        few = len(self.forward_times) < LEAST
-        return bool(self.too_slow or (self.forward_times and spent > (LONG if few else SHORT)))
+        return bool(self.too_slow or (self.turns and spent > (LONG if self.turns < LEAST else SHORT)))
 
     def _check(self) -> Verdict:
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -56,7 +57,13 @@ def both(run: Callable[..., Any], arguments: dict[str, Any]) -> None:
     """A forward pass, and the gradients of the sum of y by all arguments."""
     arguments = tree_map(lambda value: value.detach().requires_grad_() if is_continuous(value) else value, arguments)
     y = tree_leaves(run(**arguments))[0]
-    torch.autograd.backward(y, torch.ones_like(y))
+    torch.autograd.backward(y, _ones(y.shape, y.dtype, y.device))
+
+
+@functools.lru_cache(maxsize=1)
+def _ones(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The gradient that comes in: made once, it is no part of an operator's cost."""
+    return torch.ones(shape, dtype=dtype, device=device)
 
 
 class Alone(NamedTuple):
