@@ -150,6 +150,12 @@ def test_export(block: nn.Module) -> None:
     assert_close(exported(x)[0], block(x)[0])
 
 
+def test_says_what_it_is_and_where_it_comes_from(block: nn.Module, request: pytest.FixtureRequest) -> None:
+    signature = BLOCKS.signature(request.node.callspec.params["block"])
+    assert 10 <= len(signature.summary) <= 110
+    assert signature.summary.endswith(".")
+
+
 def test_own_settings_of_parameters_are_of_parameters(block: nn.Module) -> None:
     """What a block says in `optimisation` is found, and every parameter is in one group."""
     groups = parameter_groups(block, lr=1.0, weight_decay=0.1)

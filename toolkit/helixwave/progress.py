@@ -3,10 +3,9 @@
 from typing import Any
 
 import lightning
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True)
+from helixwave.console import console
 
 
 class EpochBar(lightning.Callback):

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,10 +27,21 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a constructor by name and the first line of its documentation."""
+    """The arguments of a constructor by name, and its documentation."""
 
     parameters: dict[str, Parameter]
-    summary: str
+    documentation: str
+
+    @property
+    def summary(self) -> str:
+        """The first line."""
+        return self.documentation.strip().split("\n")[0]
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: the rest of the paragraph from `Source:` on; empty if it does not say."""
+        found = re.search(r"Sources?: .*?(?=\n\s*\n|\Z)", self.documentation, re.DOTALL)
+        return " ".join(found.group().split()) if found else ""
 
 
 def read_signature(target: str) -> Signature:
@@ -55,7 +67,7 @@ def signature_of(constructor: Callable[..., Any]) -> Signature:
         for p in inspect.signature(constructor).parameters.values()
         if p.kind not in {p.VAR_POSITIONAL, p.VAR_KEYWORD}
     }
-    return Signature(parameters, _first_line(inspect.getdoc(constructor)))
+    return Signature(parameters, inspect.getdoc(constructor) or "")
 
 
 def accepts(annotation: ast.expr | None, value: object) -> bool:
@@ -151,15 +163,15 @@ def _inherits_constructor(node: ast.ClassDef | ast.FunctionDef) -> bool:
 
 
 def _signature_of_node(node: ast.ClassDef | ast.FunctionDef) -> Signature:
-    summary = _first_line(ast.get_docstring(node))
+    documentation = ast.get_docstring(node) or ""
     if isinstance(node, ast.FunctionDef):
-        return Signature(_arguments(node), summary)
+        return Signature(_arguments(node), documentation)
     for member in node.body:
         if isinstance(member, ast.FunctionDef) and member.name == "__init__":
             parameters = _arguments(member)
             parameters.pop("self")
-            return Signature(parameters, summary)
-    return Signature(_fields(node), summary)
+            return Signature(parameters, documentation)
+    return Signature(_fields(node), documentation)
 
 
 def _arguments(node: ast.FunctionDef) -> dict[str, Parameter]:
@@ -181,7 +193,3 @@ def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
         for field in node.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
     }
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]

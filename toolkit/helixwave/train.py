@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from helixwave.checkpoint import build_model, load
+from helixwave.console import console
 from helixwave.data import Source, Split, make_loader
 from helixwave.keeper import Keeper
 from helixwave.pictures import learning_curves
-from helixwave.progress import EpochBar, console
+from helixwave.progress import EpochBar
 from helixwave.recipe import Recipe
 from helixwave.registry import BASELINES, DATA, OBJECTIVES
 from helixwave.results import Results, write_results

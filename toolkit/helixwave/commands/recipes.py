@@ -1,7 +1,5 @@
 """`helixwave list`, `helixwave show` and `helixwave validate`: what there is, and whether a recipe can run."""
 
-import inspect
-import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -26,7 +24,7 @@ Kind = StrEnum("Kind", ["recipes", "backbones", *REGISTRIES])  # type: ignore[mi
 
 def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,  # type: ignore[attr-defined]
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Papers, too, and what each block costs.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With blocks: what each of them costs.")] = False,
 ) -> None:
     """List what is there: recipes, backbones, blocks, models, data sets, baselines, objectives.
 
@@ -42,9 +40,9 @@ def list_parts(
     elif kind == "blocks" and verbose:
         for column in ("parameters", "state", "Mop/token"):
             table.add_column(column, justify="right", no_wrap=True)
-        rows = [(*row, *_cost(row[0])) for row in _rows(BLOCKS, sources=True)]
+        rows = [(*row, *_cost(row[0])) for row in _rows(BLOCKS)]
     else:
-        rows = _rows(REGISTRIES[kind], sources=verbose)
+        rows = _rows(REGISTRIES[kind])
     for row in rows:
         table.add_row(*map(escape, row))
     console = Console(highlight=False)
@@ -70,7 +68,7 @@ def validate(recipe: RecipeArgument, overrides: OverridesArgument = None) -> Non
     print(f"{recipe}: valid")
 
 
-def _rows(registry: Registry, *, sources: bool) -> list[tuple[str, ...]]:
+def _rows(registry: Registry) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in registry:
         signature = registry.signature(name)
@@ -79,16 +77,10 @@ def _rows(registry: Registry, *, sources: bool) -> list[tuple[str, ...]]:
             for argument, parameter in signature.parameters.items()
             if argument not in registry.provided
         ]
-        source = _source(registry, name) if sources and "Source:" not in signature.summary else ""
-        lines = [signature.summary, ", ".join(arguments), source]
+        source = "" if signature.source in signature.summary else signature.source
+        lines = [signature.summary, source, ", ".join(arguments)]
         rows.append((name, "\n".join(filter(None, lines))))
     return rows
-
-
-def _source(registry: Registry, name: str) -> str:
-    """Where a part comes from: the rest of its documentation's paragraph from `Source:` on."""
-    found = re.search(r"Source: .*?(?=\n\s*\n|\Z)", inspect.getdoc(registry[name]) or "", re.DOTALL)
-    return " ".join(found.group().split()) if found else ""
 
 
 def _cost(name: str) -> tuple[str, str, str]:
