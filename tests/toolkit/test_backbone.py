@@ -140,3 +140,31 @@ def test_checkpointing_has_the_same_gradients() -> None:
 def test_wrong_option(option: dict, message: str) -> None:
     with pytest.raises(InputError, match=f"recipe: {message}"):
         check_backbone("recipe", {"d_model": 8, "n_layer": 1, "blocks": [MLP], **option})
+
+
+def test_a_layer_is_a_block_that_mixes_positions_with_those_behind_it() -> None:
+    assert backbone(HYBRID, 8).layer_ends == [2, 4, 6, 8]
+    assert backbone([MAMBA, MAMBA, MLP], 5).layer_ends == [1, 3, 4, 5]
+    assert backbone([MLP], 2).layer_ends == [2]
+
+
+def test_residual_is_what_the_last_norm_reads() -> None:
+    model, x = backbone(mirrored=True).eval(), inputs(2, 9)
+    lengths = torch.tensor([9, 4])
+    assert torch.equal(model.norm(model.residual(x, 4, lengths)), model(x, lengths=lengths)[0])
+    assert torch.equal(model.residual(x, 0), x)
+
+
+def test_mirrored_layers_read_backwards_in_turn() -> None:
+    model, plain = backbone([MAMBA], 3, mirrored=True).eval(), backbone([MAMBA], 3).eval()
+    x, lengths = inputs(2, 7), torch.tensor([7, 3])
+    y = model(x, lengths=lengths)[0]
+    for i, n in enumerate(lengths):
+        expected = x[i : i + 1, :n]
+        for block, norm in zip(plain.blocks, plain.norms, strict=True):
+            expected = expected.flip(1, 2)
+            expected = expected + block(norm(expected))[0]
+        torch.testing.assert_close(y[i : i + 1, :n], plain.norm(expected))
+    assert not model.causal
+    with pytest.raises(InputError, match="mirrored"):
+        model.step(x[:, 0], None)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from helixwave.errors import InputError
+from helixwave.lengths import reverse_valid
 from helixwave.registry import BLOCKS, BlockConfig
 
 
@@ -29,6 +30,9 @@ class Backbone(nn.Module):
             from none at the first block (stochastic depth, Huang et al., "Deep Networks with Stochastic Depth", 2016).
         checkpointing: in training, keep the input of each layer alone and compute the layer again for the backward
             pass: less memory, about a third more time, the same gradients.
+        mirrored: every layer reads what the layer before it left backwards, with its channels in reverse order, so
+            that after an odd number of layers the output is backwards. Published Caduceus-PS weights were trained so
+            (Schiff et al., "Caduceus", 2024, with the fused addition and norm of its code).
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Backbone(nn.Module):
         dropout: float = 0.0,
         drop_path: float = 0.0,
         checkpointing: bool = False,
+        mirrored: bool = False,
     ):
         super().__init__()
 
@@ -53,6 +58,7 @@ class Backbone(nn.Module):
             return nn.LayerNorm(d_model, eps=norm_eps, bias=norm_bias)
 
         self.d_model, self.norm_position, self.checkpointing = d_model, norm_position, checkpointing
+        self.mirrored = mirrored
         self.blocks = nn.ModuleList(BLOCKS.build(blocks[i % len(blocks)], d_model=d_model) for i in range(n_layer))
         self.norms = nn.ModuleList(make_norm() for _ in range(n_layer))
         self.norm = make_norm() if norm_position == "pre" else nn.Identity()
@@ -63,7 +69,17 @@ class Backbone(nn.Module):
     @property
     def causal(self) -> bool:
         """Whether no output depends on a later input."""
-        return all(block.causal for block in self.blocks)
+        return not self.mirrored and all(block.causal for block in self.blocks)
+
+    @property
+    def layer_ends(self) -> list[int]:
+        """How many blocks there are up to the end of each layer.
+
+        A layer is a block that mixes positions, with the position-wise ones behind it: two blocks of a HyenaDNA, one of
+        a Mamba.
+        """
+        starts = [i for i, block in enumerate(self.blocks) if not getattr(block, "pointwise", False)]
+        return [*starts[1:], len(self.blocks)]
 
     def forward(
         self, x: Tensor, state: list[Any] | None = None, lengths: Tensor | None = None
@@ -87,6 +103,12 @@ class Backbone(nn.Module):
             ends.append(end)
         return self.norm(x), ends
 
+    def residual(self, x: Tensor, n_block: int, lengths: Tensor | None = None) -> Tensor:
+        """What stands behind the first `n_block` blocks, without the last norm: `[B, T, D]` -> `[B, T, D]`."""
+        for i in range(n_block):
+            x, _ = self._layer(i, x, None, lengths)
+        return x
+
     def step(self, x_t: Tensor, state: list[Any] | None) -> tuple[Tensor, list[Any]]:
         """One more position, `[B, D]` -> `[B, D]`; its cost does not depend on how many came before.
 
@@ -99,6 +121,8 @@ class Backbone(nn.Module):
 
     def expect_causal(self) -> None:
         """Raise InputError if a block reads what comes later."""
+        if self.mirrored:
+            raise InputError("backbone: with mirrored=True layers read backwards, it cannot go step by step")
         for i, block in enumerate(self.blocks):
             if not block.causal:
                 raise InputError(
@@ -108,6 +132,7 @@ class Backbone(nn.Module):
 
     def _layer(self, i: int, x: Tensor, start: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
         norm, block = self.norms[i], self.blocks[i]
+        x = reverse_valid(x, lengths).flip(-1) if self.mirrored else x
         is_pre = self.norm_position == "pre"
         y, end = block(norm(x) if is_pre else x, start, lengths)
         x = x + self._skipped(self.dropout(y), self.drop_paths[i])

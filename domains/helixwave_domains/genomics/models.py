@@ -13,9 +13,11 @@ from helixwave.files import atomic_write
 from helixwave.lengths import reverse_valid, valid_mask
 from torch import Tensor, nn
 
-from helixwave_domains.genomics.alphabet import COMPLEMENT, PAD, VOCABULARY, A, T, encode
+from helixwave_domains.genomics.alphabet import VOCABULARY
 from helixwave_domains.genomics.genome import FRAME_CLASSES
 from helixwave_domains.genomics.predictions import outputs, runs
+from helixwave_domains.genomics.strands import BothStrands
+from helixwave_domains.genomics.tokenizer import Tokenizer
 from helixwave_domains.genomics.tracks import segments as find_segments
 from helixwave_domains.genomics.tracks import write_bed, write_gff3
 
@@ -26,20 +28,24 @@ _Probabilities = np.ndarray
 """`[n_class]` for a sequence or `[T, n_class]` for its bases."""
 
 
-class _DNAModel(nn.Module):
-    """Embedding, backbone and a linear head; in evaluation both strands are read where `complement` says how.
+class _DNAModel(BothStrands):
+    """Embedding, backbone and a linear head, on one strand or both.
+
+    In evaluation the probabilities of both strands are averaged where `complement` says how (post-hoc conjoining,
+    Caduceus, section 4.3); with `equivariant` their logits are, in training too (Caduceus-PS, section 4.2).
 
     Args:
         backbone: `[B, T, D] -> [B, T, D]`.
         classes: names of the classes.
-        complement: for each class, the number of the class that it is on the other strand. If given, evaluation
-            averages the probabilities of both strands (post-hoc conjoining, Caduceus, section 4.3).
+        complement: for each class, the number of the class that it is on the other strand.
+        equivariant: read both strands; classes that `complement` does not mention are the same on both.
         kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
+        vocabulary: the tokens; None: those of the published models.
+        bias: of the head.
         dropout: before the head.
     """
 
     config: dict[str, Any]
-    base_complement: Tensor
     class_complement: Tensor | None
 
     def __init__(
@@ -48,7 +54,10 @@ class _DNAModel(nn.Module):
         backbone: Backbone,
         classes: list[str],
         complement: list[int] | None,
+        equivariant: bool,
         kmer: int,
+        vocabulary: list[str] | None,
+        bias: bool,
         dropout: float,
         n_pooled: int = 1,
     ):
@@ -59,30 +68,36 @@ class _DNAModel(nn.Module):
             raise InputError(
                 f"model: complement is {complement}, expected the numbers 0 to {len(classes) - 1} reordered"
             )
-        self.classes = classes
-        self.embedding = _embedding(len(VOCABULARY), backbone.d_model)
+        self.classes, self.equivariant = classes, equivariant
+        self.tokenizer = Tokenizer(vocabulary or VOCABULARY)
+        self.keep_complement(self.tokenizer.complement)
+        self.embedding = _embedding(len(self.tokenizer.tokens), backbone.d_model)
         self.kmer, self.kmer_embedding = kmer, None
         if kmer > 1:
             self.kmer_embedding = _embedding(_LETTERS**kmer, backbone.d_model)
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_pooled * backbone.d_model, len(classes))
-        self.register_buffer("base_complement", torch.from_numpy(COMPLEMENT.astype(np.int64)), persistent=False)
+        self.head = nn.Linear(n_pooled * backbone.d_model, len(classes), bias=bias)
+        if equivariant and complement is None:
+            complement = list(range(len(classes)))
         order = None if complement is None else torch.tensor(complement)
         self.register_buffer("class_complement", order, persistent=False)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits of right-padded token ids `[B, T]`: `[B, n_class]` or `[B, T, n_class]`."""
+        if self.equivariant:
+            there, back = (self._scores(hidden, lengths) for hidden in self.read_both(inputs, lengths))
+            return (there + self._aligned(back, lengths)[..., self.class_complement]) / 2
+        there = self._scores(self.hidden(inputs, lengths), lengths)
         if self.training or self.class_complement is None:
-            return self.logits(inputs, lengths)
-        other = self.logits(self._other_strand(inputs, lengths), lengths)
-        there = self.logits(inputs, lengths).log_softmax(-1)
+            return there
+        other = self._scores(self.hidden(self.other_strand(inputs, lengths), lengths), lengths)
         back = self._aligned(other, lengths).log_softmax(-1)[..., self.class_complement]
         # the logarithm of the mean probability, without one that underflows
-        return torch.logaddexp(there, back) - math.log(2)
+        return torch.logaddexp(there.log_softmax(-1), back) - math.log(2)
 
-    def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        """Logits of one strand."""
+    def _scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Logits of one strand from its hidden states `[B, T, D]`."""
         raise NotImplementedError
 
     def _aligned(self, logits: Tensor, lengths: Tensor | None) -> Tensor:
@@ -90,21 +105,20 @@ class _DNAModel(nn.Module):
         raise NotImplementedError
 
     def hidden(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Last normed hidden state: `[B, T]` -> `[B, T, D]`."""
-        embedded = self.embedding(inputs)
-        if self.kmer_embedding is not None:
-            embedded = embedded + self.kmer_embedding(_kmers(inputs, self.kmer))
-        hidden, _ = self.backbone(embedded, lengths=lengths)
-        return hidden
+        """Last normed hidden state of one strand: `[B, T]` -> `[B, T, D]`."""
+        return self.strand(inputs, lengths)
 
-    def _other_strand(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        return reverse_valid(self.base_complement[inputs][..., None], lengths)[..., 0]
+    def _embedded(self, ids: Tensor) -> Tensor:
+        embedded = self.embedding(ids)
+        if self.kmer_embedding is not None:
+            embedded = embedded + self.kmer_embedding(_kmers(ids, self.kmer, self.tokenizer.bases))
+        return embedded
 
     @torch.inference_mode()
     def _probabilities(self, sequences: Sequence[str]) -> Tensor:
         """Probabilities of a batch, padded positions included."""
-        ids = [torch.from_numpy(encode(sequence).astype(np.int64)) for sequence in sequences]
-        inputs = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PAD)
+        ids = [torch.from_numpy(self.tokenizer.encode(sequence)) for sequence in sequences]
+        inputs = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.tokenizer.pad)
         device = self.head.weight.device
         self.eval()
         return self(inputs.to(device), torch.tensor([len(i) for i in ids], device=device)).softmax(-1).cpu()
@@ -119,7 +133,10 @@ class SequenceClassifier(_DNAModel):
         length: bases of every sequence, for `flatten`.
         complement: how classes swap on the other strand; see the module. For classes that do not depend on the strand,
             `[0, 1, ...]`.
+        equivariant: read both strands, in training too; see the module.
         kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
+        vocabulary: the tokens; None: those of the published models.
+        bias: of the head.
         dropout: before the head.
     """
 
@@ -131,7 +148,10 @@ class SequenceClassifier(_DNAModel):
         pool: Literal["mean", "max", "mean_max", "center", "flatten"] = "mean",
         length: int | None = None,
         complement: list[int] | None = None,
+        equivariant: bool = False,
         kmer: int = 1,
+        vocabulary: list[str] | None = None,
+        bias: bool = True,
         dropout: float = 0.0,
     ):
         if (pool == "flatten") != (length is not None):
@@ -142,16 +162,18 @@ class SequenceClassifier(_DNAModel):
             backbone=backbone,
             classes=classes,
             complement=complement,
+            equivariant=equivariant,
             kmer=kmer,
+            vocabulary=vocabulary,
+            bias=bias,
             dropout=dropout,
             n_pooled=length or (2 if pool == "mean_max" else 1),
         )
         self.pool, self.length = pool, length
 
-    def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        hidden = self.hidden(inputs, lengths)
+    def _scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         if lengths is None:
-            lengths = torch.full((len(inputs),), inputs.shape[1], device=inputs.device)
+            lengths = torch.full((len(hidden),), hidden.shape[1], device=hidden.device)
         if self.length is not None and (lengths != self.length).any():
             found = int(lengths[lengths != self.length][0])
             raise InputError(f"this model reads sequences of {self.length} bases, one of the given has {found}")
@@ -183,7 +205,10 @@ class NucleotideLabeller(_DNAModel):
         complement: how classes swap on the other strand; see the module.
         window: longest sequence that the model is given at once; a longer one is read in overlapping windows.
         margin: bases at the inner ends of a window whose predictions the neighbouring window gives.
+        equivariant: read both strands, in training too; see the module.
         kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
+        vocabulary: the tokens; None: those of the published models.
+        bias: of the head.
         dropout: before the head.
     """
 
@@ -195,16 +220,28 @@ class NucleotideLabeller(_DNAModel):
         complement: list[int] | None = None,
         window: int = 8192,
         margin: int = 1024,
+        equivariant: bool = False,
         kmer: int = 1,
+        vocabulary: list[str] | None = None,
+        bias: bool = True,
         dropout: float = 0.0,
     ):
-        super().__init__(backbone=backbone, classes=classes, complement=complement, kmer=kmer, dropout=dropout)
+        super().__init__(
+            backbone=backbone,
+            classes=classes,
+            complement=complement,
+            equivariant=equivariant,
+            kmer=kmer,
+            vocabulary=vocabulary,
+            bias=bias,
+            dropout=dropout,
+        )
         if not 0 <= 2 * margin < window:
             raise InputError(f"model: margin is {margin}, expected less than half of the window of {window} bases")
         self.window, self.margin = window, margin
 
-    def logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
-        return self.head(self.dropout(self.hidden(inputs, lengths)))
+    def _scores(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        return self.head(self.dropout(hidden))
 
     def _aligned(self, logits: Tensor, lengths: Tensor | None) -> Tensor:
         return reverse_valid(logits, lengths)
@@ -236,7 +273,10 @@ class ReadingFrameAnnotator(NucleotideLabeller):
     Args:
         window: longest sequence that the model is given at once; a longer one is read in overlapping windows.
         margin: bases at the inner ends of a window whose predictions the neighbouring window gives.
+        equivariant: read both strands, in training too; see the module.
         kmer: with 2 or more, the k-mer that ends at a base adds an embedding of its own to that of the base.
+        vocabulary: the tokens; None: those of the published models.
+        bias: of the head.
         dropout: before the head.
     """
 
@@ -247,7 +287,10 @@ class ReadingFrameAnnotator(NucleotideLabeller):
         classes: list[str],
         window: int = 8192,
         margin: int = 1024,
+        equivariant: bool = False,
         kmer: int = 1,
+        vocabulary: list[str] | None = None,
+        bias: bool = True,
         dropout: float = 0.0,
     ):
         if classes != FRAME_CLASSES:
@@ -259,7 +302,10 @@ class ReadingFrameAnnotator(NucleotideLabeller):
             complement=swapped,
             window=window,
             margin=margin,
+            equivariant=equivariant,
             kmer=kmer,
+            vocabulary=vocabulary,
+            bias=bias,
             dropout=dropout,
         )
 
@@ -281,11 +327,13 @@ def _embedding(count: int, d_model: int) -> nn.Embedding:
     return embedding
 
 
-def _kmers(inputs: Tensor, k: int) -> Tensor:
+def _kmers(ids: Tensor, k: int, bases: np.ndarray) -> Tensor:
     """The number of the k-mer that ends at each base, `[B, T]` -> `[B, T]`; all that is no base is a fifth letter."""
-    letters = torch.where((inputs >= A) & (inputs <= T), inputs - A, _OTHER)
+    letters = torch.full_like(ids, _OTHER)
+    for number, base in enumerate(bases.tolist()):
+        letters[ids == base] = number
     windows = nn.functional.pad(letters, (k - 1, 0), value=_OTHER).unfold(1, k, 1)
-    return (windows * _LETTERS ** torch.arange(k, device=inputs.device)).sum(-1)
+    return (windows * _LETTERS ** torch.arange(k, device=ids.device)).sum(-1)
 
 
 def _pooled(hidden: Tensor, lengths: Tensor, pool: str) -> Tensor:

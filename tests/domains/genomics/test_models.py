@@ -7,7 +7,7 @@ import pytest
 import torch
 from helixwave.checkpoint import build_model, save
 from helixwave.errors import InputError
-from helixwave_domains.genomics.alphabet import PAD, encode, reverse_complement_string
+from helixwave_domains.genomics.alphabet import PAD, A, C, G, T, encode, reverse_complement_string
 from helixwave_domains.genomics.annotation import read_genome
 from helixwave_domains.genomics.genome import FRAME_CLASSES
 from helixwave_domains.genomics.models import _kmers
@@ -67,11 +67,12 @@ def test_flattened_positions_have_weights_of_their_own() -> None:
 
 def test_kmers_see_only_what_comes_before() -> None:
     inputs = torch.from_numpy(encode("ACGTTGCA").astype(np.int64))[None]
-    number = _kmers(inputs, 3)
+    bases = np.array([A, C, G, T])
+    number = _kmers(inputs, 3, bases)
     changed = inputs.clone()
     changed[0, 4] = 7
-    assert (number != _kmers(changed, 3))[0].tolist() == [False] * 4 + [True] * 3 + [False]
-    assert _kmers(inputs[:, 1:], 3)[0, 2:].equal(number[0, 3:])
+    assert (number != _kmers(changed, 3, bases))[0].tolist() == [False] * 4 + [True] * 3 + [False]
+    assert _kmers(inputs[:, 1:], 3, bases)[0, 2:].equal(number[0, 3:])
     assert number.max() < 5**3
 
 
@@ -222,3 +223,19 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_arguments_that_cannot_be(name: str, classes: list[str], arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make(name, classes, **arguments)
+
+
+def test_equivariant_labeller_is_exactly_the_same_on_the_other_strand() -> None:
+    model = make("reading_frame_annotator", FRAME_CLASSES, equivariant=True).train()
+    ids = torch.from_numpy(encode(random_sequence(40)).astype(np.int64))[None]
+    torch.testing.assert_close(
+        model(model.other_strand(ids)).flip(1)[..., model.class_complement], model(ids), rtol=0, atol=0
+    )
+
+
+def test_equivariant_classifier_trains_on_both_strands() -> None:
+    model = make("sequence_classifier", ["a", "b"], equivariant=True).train()
+    ids = torch.from_numpy(encode(random_sequence(40)).astype(np.int64))[None]
+    assert torch.equal(model(model.other_strand(ids)), model(ids))
+    scores = [model._scores(hidden, None) for hidden in model.strands(ids)]
+    torch.testing.assert_close(model(ids), sum(scores) / 2)

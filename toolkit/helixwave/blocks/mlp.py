@@ -14,6 +14,7 @@ class MLP(nn.Module):
     """
 
     causal = True
+    pointwise = True
 
     def __init__(self, d_model: int, *, expand: int = 4):
         super().__init__()
@@ -38,6 +39,7 @@ class SwiGLU(nn.Module):
     """
 
     causal = True
+    pointwise = True
 
     def __init__(self, d_model: int, *, expand: float = 8 / 3, multiple: int = 1):
         super().__init__()
@@ -65,6 +67,7 @@ class GeGLU(nn.Module):
     """
 
     causal = True
+    pointwise = True
 
     def __init__(self, d_model: int, *, expand: float = 1.3, multiple: int = 64, n_block: int | None = None):
         super().__init__()
