@@ -20,6 +20,7 @@ from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.genomics.alphabet import check_letters, count_iupac, reverse_complement_string
+from helixwave_domains.genomics.bed import BedInterval, read_intervals
 from helixwave_domains.genomics.fasta import FastaFile, Record, read_fasta
 from helixwave_domains.genomics.sources import existing_file, hint, hint_for_record, text_lines
 
@@ -114,13 +115,8 @@ def read_bed(path: Path | str, fasta: Path | str, *, classes: Sequence[str] | No
 
     Intervals on the strand `-` are reverse complemented. Names are `chrom:start-end:strand`.
     """
-    path = existing_file(path, "BED file")
     with read_fasta(fasta) as reference:
-        rows = [
-            _cut_out(reference, f"{path}: line {number}", line)
-            for number, line in enumerate(text_lines(path), start=1)
-            if line.strip() and not line.startswith(("#", "track", "browser"))
-        ]
+        rows = [_cut_out(reference, interval) for interval in read_intervals(path)]
     if not rows:
         raise InputError(f"{path}: the BED file holds no interval.")
     return _labelled(_with_unique_names(rows), classes)
@@ -346,37 +342,18 @@ def _looked_up(path: Path, rows: list[_Row], file: FastaFile, unlabelled: str) -
     return [_Row(row.name, letters[row.name], row.label, row.place) for row in rows]
 
 
-def _cut_out(reference: FastaFile, place: str, line: str) -> _Row:
-    cells = [cell.strip() for cell in (line.split("\t") if "\t" in line else line.split())]
-    if len(cells) < 4 or not cells[3]:
-        raise InputError(f"{place}: {len(cells)} columns, expected at least 4: chrom, start, end and the class.")
-    chrom, label = cells[0], cells[3]
-    start, end = (_coordinate(place, text) for text in cells[1:3])
-    if not 0 <= start < end:
-        raise InputError(f"{place}: start {start} and end {end}, expected 0 <= start < end (BED counts from 0).")
-    strand = _strand(place, cells)
+def _cut_out(reference: FastaFile, interval: BedInterval) -> _Row:
+    chrom, start, end, place = interval.contig, interval.start, interval.end, interval.place
+    if not interval.name:
+        raise InputError(f"{place}: column 4 is missing or empty, expected the class.")
     if chrom not in reference:
         raise InputError(f"{place}: {chrom!r} is not in {reference.path}. {hint_for_record(chrom, reference.names)}")
     length = reference.lengths[chrom]
     if end > length:
         raise InputError(f"{place}: ends at {end}, beyond {chrom} of {length} letters. Is this the right assembly?")
     sequence = reference.fetch(chrom, start, end)
-    sequence = reverse_complement_string(sequence) if strand == "-" else sequence
-    return _Row(f"{chrom}:{start}-{end}:{strand}", sequence, label, place)
-
-
-def _coordinate(place: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise InputError(f"{place}: {text!r} is no coordinate, expected a whole number.") from error
-
-
-def _strand(place: str, cells: list[str]) -> str:
-    strand = cells[5] if len(cells) > 5 else "."
-    if strand not in ("+", "-", "."):
-        raise InputError(f"{place}: strand {strand!r}, expected '+', '-' or '.' in column 6.")
-    return strand
+    sequence = reverse_complement_string(sequence) if interval.strand == "-" else sequence
+    return _Row(f"{chrom}:{start}-{end}:{interval.strand}", sequence, interval.name, place)
 
 
 def _labelled_by_header(path: Path, record: Record, style: LabelStyle) -> _Row:

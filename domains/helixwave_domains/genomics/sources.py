@@ -118,9 +118,15 @@ def _likeness(name: str, other: str) -> tuple[int, int]:
 def hint_for_record(name: str, known: Iterable[str]) -> str:
     """What to say when a FASTA has no such record: `The file says 'chr1' where you say '1'.`, or the nearest name."""
     names = list(known)
-    short = name.removeprefix("chr")
-    mitochondrion = {"M": ["MT", "chrMT"], "MT": ["M", "chrM"]}.get(short, [])
-    for other in [f"chr{name}", short, *mitochondrion]:
+    for other in other_spellings(name):
         if other in names:
             return f"The file says {other!r} where you say {name!r}: use the same names in both."
     return hint(name, names)
+
+
+def other_spellings(name: str) -> list[str]:
+    """Other names of the same chromosome: with `chr`, `Chr` or neither; `M` and `MT` are both the mitochondrion."""
+    short = name[3:] if name[:3].lower() == "chr" else name
+    shorts = ["M", "MT"] if short in ("M", "MT") else [short]
+    spellings = (prefix + other for other in shorts for prefix in ("chr", "", "Chr"))
+    return [spelling for spelling in spellings if spelling not in ("", name)]

@@ -160,7 +160,7 @@ def test_bed_cuts_out_both_strands(write):
         ("c\t3\t3\tpeak", "line 2: start 3 and end 3, expected 0 <= start < end"),
         ("c\t-1\t3\tpeak", "line 2: start -1 and end 3"),
         ("c\tone\t3\tpeak", "line 2: 'one' is no coordinate, expected a whole number"),
-        ("c\t0\t3", "line 2: 3 columns, expected at least 4: chrom, start, end and the class"),
+        ("c\t0\t3", "line 2: column 4 is missing or empty, expected the class"),
         ("chrc\t0\t3\tpeak", "line 2: 'chrc' is not in .*c.fa. The file says 'c' where you say 'chrc'"),
         ("c\t0\t3\tpeak\t0\tplus", "line 2: strand 'plus', expected"),
     ],
