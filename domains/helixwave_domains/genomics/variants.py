@@ -184,7 +184,7 @@ def _is_vcf(path: Path, line: bytes) -> bool:
         return True
     if is_record(line) and next(_alleles(0, 0, line)).status is Status.MALFORMED:
         raise InputError(
-            f"{path}: no VCF: there is no header '##fileformat=VCF...', and the first record, {text(line[:40])!r}, "
+            f"{path}: no VCF: there is no header '##fileformat=VCF...', and the first record, {text(line[:40].rstrip())!r}, "
             f"is not CHROM, POS, ID, REF and ALT with tabs between them."
         )
     return is_record(line)
