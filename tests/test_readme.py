@@ -8,7 +8,7 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "docs/operators.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md", "docs/operators.md", "docs/variants.md"])
 def test_examples_run(page: str) -> None:
     failed, tried = doctest.testfile(str(README.parent / page), module_relative=False, encoding="utf-8")
     assert tried >= 5

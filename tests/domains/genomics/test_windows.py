@@ -1,4 +1,6 @@
 import gzip
+import subprocess
+import sys
 from collections import Counter
 from itertools import islice, pairwise
 
@@ -485,3 +487,33 @@ def test_names_without_chr_find_the_contigs_with(data_folder, tmp_path):
     assert [(w.contig, w.ref, w.alt) for w in found] == [
         ("chr1", f"NNNN{record.ref}NNNN", f"NNNN{record.alt}NNNN") for record in records
     ]
+
+
+GROWTH = """
+import resource, sys
+from helixwave_domains.genomics.fasta import read_fasta
+from helixwave_domains.genomics.variants import Allele, Status
+from helixwave_domains.genomics.windows import allele_windows
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+fasta = read_fasta(sys.argv[1])
+for position in (1, 125_000_001, 250_000_000):
+    base = fasta.fetch("chr1", position - 1, position)
+    found = allele_windows(Allele(0, 0, "chr1", position, ".", base, "N", 1, Status.OK), fasta,
+                           window=2**17, on_mismatch="error")
+    assert len(found.ref) == len(found.alt) == 2**17
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_contig_of_250_megabases_in_bounded_memory(tmp_path):
+    with (tmp_path / "a.fa").open("wb") as stream:
+        stream.write(b">chr1\n")
+        for _ in range(2_500):
+            stream.write((b"ACGTTGCAAC" * 10 + b"\n") * 1_000)
+    run = subprocess.run([sys.executable, "-c", GROWTH, str(tmp_path / "a.fa")], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    # in KiB
+    assert int(run.stdout) < 2**14
