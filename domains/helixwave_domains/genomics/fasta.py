@@ -86,9 +86,7 @@ class FastaFile:
         return name in self.lengths
 
     def __iter__(self) -> Iterator[Record]:
-        for name, description, letters in _raw_records(self.path):
-            check_letters(letters, f"{self.path}: {name}")
-            yield Record(name, description, letters.decode("ascii").upper())
+        return read_records(self.path)
 
     def fetch(self, name: str, start: int = 0, end: int | None = None, *, upper: bool = True) -> str:
         """Letters `start:end` of a record, 0-based and half-open as in Python and BED.
@@ -185,6 +183,26 @@ def read_fasta(path: Path | str) -> FastaFile:
     return FastaFile(path, entries, seekable and regular)
 
 
+def read_records(path: Path | str) -> Iterator[Record]:
+    """The records of a FASTA from front to back, checked as they come; unlike in a `FastaFile`, names may repeat.
+
+    Raises:
+        InputError: the file is not there, empty, damaged or no FASTA, or a record has no name, no sequence or a letter
+            that is none of DNA's.
+    """
+    path = existing_file(path, "FASTA file")
+    _refuse_other_formats(path)
+    for number, (name, description, letters) in enumerate(_raw_records(path), start=1):
+        if not name:
+            raise InputError(f"{path}: record {number} has no name. Write '>name' there.")
+        if not letters:
+            raise InputError(
+                f"{path}: record {number}, {name!r}, has no sequence. Remove it, or check the lines below."
+            )
+        check_letters(letters, f"{path}: {name}")
+        yield Record(name, description, letters.decode("ascii").upper())
+
+
 def write_fasta(path: Path | str, sequences: Iterable[tuple[str, str]], *, width: int = _WIDTH) -> None:
     """Write `(name, letters)` as a FASTA with lines of `width` letters."""
     with atomic_write(path) as stream:
@@ -241,7 +259,7 @@ def _raw_records(path: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _name_and_description(header: bytes) -> tuple[str, str]:
-    name, *description = header[1:].strip().split(maxsplit=1)
+    name, *description = header[1:].strip().split(maxsplit=1) or [b""]
     return text(name), text(b" ".join(description))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from helixwave_domains.genomics.alphabet import check_letters, count_iupac, reverse_complement_string
 from helixwave_domains.genomics.bed import BedInterval, read_intervals
-from helixwave_domains.genomics.fasta import FastaFile, Record, read_fasta
+from helixwave_domains.genomics.fasta import FastaFile, Record, read_fasta, read_records
 from helixwave_domains.genomics.sources import existing_file, hint, hint_for_record, text_lines
 
 Role = Literal["name", "sequence", "label", ""]
@@ -71,8 +71,8 @@ class Duplicates:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One labelled sequence (or only its name so far) and where it stands, for error messages."""
+class LabelledRow:
+    """One labelled sequence (without letters where only its name is known so far) and its place, for messages."""
 
     name: str
     sequence: str
@@ -107,7 +107,7 @@ def read_table(
     _refuse_repeated(path, rows)
     if fasta is not None:
         rows = _looked_up(path, rows, read_fasta(fasta), unlabelled)
-    return _labelled(rows, classes)
+    return labelled_sequences(rows, classes)
 
 
 def read_bed(path: Path | str, fasta: Path | str, *, classes: Sequence[str] | None = None) -> LabelledSequences:
@@ -119,11 +119,15 @@ def read_bed(path: Path | str, fasta: Path | str, *, classes: Sequence[str] | No
         rows = [_cut_out(reference, interval) for interval in read_intervals(path)]
     if not rows:
         raise InputError(f"{path}: the BED file holds no interval.")
-    return _labelled(_with_unique_names(rows), classes)
+    return labelled_sequences(with_unique_names(rows), classes)
 
 
 def read_headers(
-    path: Path | str, label: LabelStyle = "word", *, classes: Sequence[str] | None = None
+    path: Path | str,
+    label: LabelStyle = "word",
+    *,
+    classes: Sequence[str] | None = None,
+    repeated: Literal["refuse", "number"] = "refuse",
 ) -> LabelledSequences:
     """Read a FASTA whose headers give the class.
 
@@ -132,11 +136,13 @@ def read_headers(
         label: where the class stands: `"word"` for the word after the name (`>name class ...`), `"pipe"` for what
             follows the last bar (`>name|class`), `"key"` for `label=class` or `class=class` anywhere after the name.
         classes: the classes in the wanted order; the labels found, in order, if None.
+        repeated: whether a name may occur again, as in published benchmarks; it then gets `#2` and so on.
     """
-    with read_fasta(path) as file:
-        rows = [_labelled_by_header(file.path, record, label) for record in file]
-    _refuse_repeated(Path(path), rows)
-    return _labelled(rows, classes)
+    records = read_records(path) if repeated == "number" else read_fasta(path)
+    rows = [_labelled_by_header(Path(path), record, label) for record in records]
+    if repeated == "refuse":
+        _refuse_repeated(Path(path), rows)
+    return labelled_sequences(with_unique_names(rows), classes)
 
 
 def read_class_files(files: Mapping[str, Path | str | Sequence[Path | str]]) -> LabelledSequences:
@@ -145,14 +151,14 @@ def read_class_files(files: Mapping[str, Path | str | Sequence[Path | str]]) -> 
     Classes keep the order of `files`. A name that occurs again, as in files numbered alike, gets `#2` and so on.
     """
     rows = [
-        _Row(record.name, record.sequence, label, str(path))
+        LabelledRow(record.name, record.sequence, label, str(path))
         for label, paths in files.items()
         for path in ([paths] if isinstance(paths, str | Path) else paths)
         for record in read_fasta(path)
     ]
     if not rows:
         raise InputError("no FASTA file was given for any class. Expected {class: file}.")
-    return _labelled(_with_unique_names(rows), list(files))
+    return labelled_sequences(with_unique_names(rows), list(files))
 
 
 def read_uci_splice(path: Path | str) -> LabelledSequences:
@@ -162,7 +168,7 @@ def read_uci_splice(path: Path | str) -> LabelledSequences:
     """
     path = existing_file(path, "UCI splice-junction file")
     rows = _table_rows(path, with_fasta=False, columns=("label", "name", "sequence"), keep={})
-    return _labelled(_with_unique_names(list(rows)), None)
+    return labelled_sequences(with_unique_names(list(rows)))
 
 
 def without_duplicates(data: LabelledSequences) -> tuple[LabelledSequences, Duplicates]:
@@ -187,7 +193,12 @@ def without_duplicates(data: LabelledSequences) -> tuple[LabelledSequences, Dupl
     return smaller, Duplicates(repeated=len(data) - conflicting - len(kept), conflicting=conflicting)
 
 
-def _labelled(rows: list[_Row], classes: Sequence[str] | None) -> LabelledSequences:
+def labelled_sequences(rows: Sequence[LabelledRow], classes: Sequence[str] | None = None) -> LabelledSequences:
+    """Rows as they came, their labels as numbers.
+
+    Raises:
+        InputError: a label is none of `classes`.
+    """
     known = list(classes) if classes is not None else _in_order({row.label for row in rows})
     index = {name: i for i, name in enumerate(known)}
     for row in rows:
@@ -209,17 +220,18 @@ def _in_order(labels: set[str]) -> list[str]:
     return sorted(labels, key=int) if numeric else sorted(labels)
 
 
-def _with_unique_names(rows: list[_Row]) -> list[_Row]:
+def with_unique_names(rows: Sequence[LabelledRow]) -> list[LabelledRow]:
+    """The same rows; a name that occurs again gets `#2` and so on."""
     seen: Counter[str] = Counter()
     unique = []
     for row in rows:
         seen[row.name] += 1
         name = row.name if seen[row.name] == 1 else f"{row.name}#{seen[row.name]}"
-        unique.append(_Row(name, row.sequence, row.label, row.place))
+        unique.append(LabelledRow(name, row.sequence, row.label, row.place))
     return unique
 
 
-def _refuse_repeated(path: Path, rows: list[_Row]) -> None:
+def _refuse_repeated(path: Path, rows: list[LabelledRow]) -> None:
     repeated = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
     if repeated:
         raise InputError(f"{path}: {_listed(repeated)} named more than once. Each sequence has one row and one label.")
@@ -232,7 +244,7 @@ def _listed(names: list[str]) -> str:
 
 def _table_rows(
     path: Path, *, with_fasta: bool, columns: Sequence[Role] | None, keep: Mapping[str, str]
-) -> Iterator[_Row]:
+) -> Iterator[LabelledRow]:
     cells = _cells(path)
     _, first = next(cells, (0, None))
     if first is None:
@@ -256,14 +268,14 @@ def _table_rows(
             yield _row(place, number, row, roles, with_fasta)
 
 
-def _row(place: str, number: int, cells: list[str], roles: dict[str, int], with_fasta: bool) -> _Row:
+def _row(place: str, number: int, cells: list[str], roles: dict[str, int], with_fasta: bool) -> LabelledRow:
     name = cells[roles["name"]] if "name" in roles else f"line{number}"
     sequence = "" if with_fasta else cells[roles["sequence"]]
     for what, value in (("name", name), ("label", cells[roles["label"]]), ("sequence", sequence or with_fasta)):
         if not value:
             raise InputError(f"{place}: the {what} is empty.")
     check_letters(sequence, f"{place}: {name}")
-    return _Row(name, sequence, cells[roles["label"]], place)
+    return LabelledRow(name, sequence, cells[roles["label"]], place)
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -325,7 +337,7 @@ def _column(path: Path, header: list[str], name: str) -> int:
     return header.index(name.lower())
 
 
-def _looked_up(path: Path, rows: list[_Row], file: FastaFile, unlabelled: str) -> list[_Row]:
+def _looked_up(path: Path, rows: list[LabelledRow], file: FastaFile, unlabelled: str) -> list[LabelledRow]:
     for row in rows:
         if row.name not in file:
             raise InputError(
@@ -339,10 +351,10 @@ def _looked_up(path: Path, rows: list[_Row], file: FastaFile, unlabelled: str) -
             f"Add them to the table, or pass unlabelled='skip'."
         )
     letters = {record.name: record.sequence for record in file if record.name in labelled}
-    return [_Row(row.name, letters[row.name], row.label, row.place) for row in rows]
+    return [LabelledRow(row.name, letters[row.name], row.label, row.place) for row in rows]
 
 
-def _cut_out(reference: FastaFile, interval: BedInterval) -> _Row:
+def _cut_out(reference: FastaFile, interval: BedInterval) -> LabelledRow:
     chrom, start, end, place = interval.contig, interval.start, interval.end, interval.place
     if not interval.name:
         raise InputError(f"{place}: column 4 is missing or empty, expected the class.")
@@ -353,10 +365,10 @@ def _cut_out(reference: FastaFile, interval: BedInterval) -> _Row:
         raise InputError(f"{place}: ends at {end}, beyond {chrom} of {length} letters. Is this the right assembly?")
     sequence = reference.fetch(chrom, start, end)
     sequence = reverse_complement_string(sequence) if interval.strand == "-" else sequence
-    return _Row(f"{chrom}:{start}-{end}:{interval.strand}", sequence, interval.name, place)
+    return LabelledRow(f"{chrom}:{start}-{end}:{interval.strand}", sequence, interval.name, place)
 
 
-def _labelled_by_header(path: Path, record: Record, style: LabelStyle) -> _Row:
+def _labelled_by_header(path: Path, record: Record, style: LabelStyle) -> LabelledRow:
     place = f"{path}: record {record.name!r}"
     header = f"{record.name} {record.description}".strip()
     name, label = record.name, ""
@@ -372,7 +384,7 @@ def _labelled_by_header(path: Path, record: Record, style: LabelStyle) -> _Row:
         raise InputError(f"no label style {style!r}. {hint(style, ['word', 'pipe', 'key'])}")
     if not label or not name:
         raise InputError(f"{place}: no class in its header, expected {_EXPECTED[style]}.")
-    return _Row(name, record.sequence, label, place)
+    return LabelledRow(name, record.sequence, label, place)
 
 
 _EXPECTED: dict[LabelStyle, str] = {"word": "'>name class'", "pipe": "'>name|class'", "key": "'>name label=class'"}

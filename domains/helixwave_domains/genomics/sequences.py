@@ -1,5 +1,6 @@
 """Sequences with one class each, split for training, validation and testing."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from helixwave.data import Example, Picture
 from helixwave.errors import InputError
 from sklearn.model_selection import train_test_split
 
-from helixwave_domains.genomics.alphabet import PAD, A, T, encode, reverse_complement
+from helixwave_domains.genomics.alphabet import PAD, A, T, count_iupac, encode, reverse_complement
 from helixwave_domains.genomics.labels import (
     LabelledSequences,
     LabelStyle,
@@ -32,7 +33,8 @@ class SequenceSplit:
         self.sequences, self.labels = data.sequences, data.labels
         self.either_strand, self.mutation = either_strand, mutation
         pairs = zip(data.names, data.sequences, strict=True)
-        self.ids = [encode(sequence, name).astype(np.int64) for name, sequence in pairs]
+        # a byte for each base: large benchmarks have a hundred million
+        self.ids = [encode(sequence, name) for name, sequence in pairs]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,7 +43,7 @@ class SequenceSplit:
         return len(self.ids[index])
 
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
-        ids: np.ndarray = self.ids[index]
+        ids = self.ids[index].astype(np.int64)
         if rng is not None:
             ids = mutated(ids, self.mutation, rng)
             if self.either_strand and rng.random() < 0.5:
@@ -50,7 +52,13 @@ class SequenceSplit:
 
 
 class SequenceData:
-    """Three parts of labelled sequences; no sequence is in two of them."""
+    """Three parts of labelled sequences.
+
+    Args:
+        either_strand: whether training draws both strands of a sequence.
+        mutation: part of the bases of a training sequence that is replaced by a random one.
+        dropped: what was left out and how much of it, for the report.
+    """
 
     def __init__(
         self,
@@ -60,7 +68,7 @@ class SequenceData:
         *,
         either_strand: bool,
         mutation: float,
-        dropped: dict[str, int],
+        dropped: Mapping[str, int | str],
     ):
         self.classes, self.dropped = train.classes, dropped
         self.parts = {"train": train, "validation": validation, "test": test}
@@ -75,6 +83,9 @@ class SequenceData:
             listed = ", ".join(f"{count} {label}" for label, count in zip(self.classes, counts, strict=True))
             facts[name] = f"{len(part)} sequences ({listed})"
         ambiguous = sum(part.iupac for part in self.parts.values())
+        seen = {*self.train.sequences, *self.validation.sequences}
+        shared = sum(sequence in seen for sequence in self.test.sequences)
+        facts["test sequences that are training sequences too"] = shared
         return {**facts, "ambiguity codes read as unknown": ambiguous, **self.dropped}
 
     def export(self, model: Any, folder: Path) -> list[Picture]:
@@ -185,7 +196,8 @@ def _deduplicated_split(data: LabelledSequences, test: float, validation: float,
 def _subset(data: LabelledSequences, indices: np.ndarray) -> LabelledSequences:
     names = [data.names[i] for i in indices]
     sequences = [data.sequences[i] for i in indices]
-    return replace(data, names=names, sequences=sequences, labels=data.labels[indices])
+    ambiguous = sum(map(count_iupac, sequences))
+    return replace(data, names=names, sequences=sequences, labels=data.labels[indices], iupac=ambiguous)
 
 
 def _read(fasta: str | None, table: str | None, bed: str | None, header: LabelStyle) -> LabelledSequences:
