@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helixwave.blocks.bidirectional import refuse_state
@@ -13,10 +14,9 @@ class BiMamba(nn.Module):
     """Mamba read in both directions between shared projections (BiMamba of Caduceus, Vim and VideoMamba).
 
     `y = out_proj(f(in_proj(x)) + reverse(b(reverse(in_proj(x)))))`, with f and b each a Mamba without its projections.
-    Cost `O(T)`; there is no state to carry. Two Mambas with projections of their own, or one Mamba for both
-    directions, are what `bidirectional` builds.
+    Cost `O(T)`; there is no state to carry. One Mamba for both directions is what `bidirectional` builds.
 
-    Parameters have the names of published Caduceus weights, without the aliases `mamba_rev.in_proj.weight` and
+    Parameters have the names of published Caduceus weights; tied, without the aliases `mamba_rev.in_proj.weight` and
     `mamba_rev.out_proj.weight`. Those of Vim and VideoMamba are the same function under other names: with an ending
     `_b`, as in `conv1d_b.weight` or `A_b_log`, they are in `mamba_rev` here, without it in `mamba_fwd`.
 
@@ -25,6 +25,8 @@ class BiMamba(nn.Module):
     Args:
         combine: `add` (Caduceus, VideoMamba), `mean` (Vim), or `ew_multiply`, the product after the last projection
             (an option of Caduceus).
+        tied: both directions share the projections; False: the backward one has its own, and what is combined stands
+            behind the last projections.
         d_state: size of the state per channel and direction.
         d_conv: width of the convolutions.
         expand: inner channels per model channel.
@@ -39,6 +41,7 @@ class BiMamba(nn.Module):
         d_model: int,
         *,
         combine: Literal["add", "mean", "ew_multiply"] = "add",
+        tied: bool = True,
         d_state: int = 16,
         d_conv: int = 4,
         expand: int = 2,
@@ -47,23 +50,29 @@ class BiMamba(nn.Module):
         dt_max: float = 1e-1,
     ):
         super().__init__()
-        self.combine = combine
+        self.combine, self.tied = combine, tied
         self.mamba_fwd, self.mamba_rev = (
             Mamba(d_model, d_state=d_state, d_conv=d_conv, expand=expand, dt_rank=dt_rank, dt_min=dt_min, dt_max=dt_max)
             for _ in range(2)
         )
-        # both directions use the projections of the forward one
-        del self.mamba_rev.in_proj, self.mamba_rev.out_proj
+        if tied:
+            # both directions use the projections of the forward one
+            del self.mamba_rev.in_proj, self.mamba_rev.out_proj
 
     def forward(
         self, x: Tensor, state: None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
         refuse_state("bimamba", state)
-        xz = self.mamba_fwd.in_proj(x)
-        ahead, _ = self.mamba_fwd.scan(xz, lengths=lengths)
-        behind, _ = self.mamba_rev.scan(reverse_valid(xz, lengths), lengths=lengths)
+        inputs, z = self.mamba_fwd.project(x)
+        inputs_behind, z_behind = (inputs, z) if self.tied else self.mamba_rev.project(x)
+        ahead, _ = self.mamba_fwd.scan(inputs, None, lengths=lengths)
+        behind, _ = self.mamba_rev.scan(reverse_valid(inputs_behind, lengths), None, lengths=lengths)
         behind = reverse_valid(behind, lengths)
-        out_proj = self.mamba_fwd.out_proj
-        if self.combine == "ew_multiply":
-            return out_proj(ahead) * out_proj(behind), None
-        return out_proj((ahead + behind) / (2 if self.combine == "mean" else 1)), None
+        if self.tied and self.combine != "ew_multiply":
+            # once for both: the gate and the last projection are linear in what the scans give
+            y = self.mamba_fwd.out_proj((ahead + behind) * F.silu(z))
+        else:
+            ahead = self.mamba_fwd.out_proj(ahead * F.silu(z))
+            behind = (self.mamba_fwd if self.tied else self.mamba_rev).out_proj(behind * F.silu(z_behind))
+            y = ahead * behind if self.combine == "ew_multiply" else ahead + behind
+        return y / 2 if self.combine == "mean" else y, None

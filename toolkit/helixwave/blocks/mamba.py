@@ -73,21 +73,35 @@ class Mamba(nn.Module):
     def forward(
         self, x: Tensor, state: MambaState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, MambaState]:  # [B, T, D] -> [B, T, D]
-        y, state = self.scan(self.in_proj(x), state, lengths)
+        inputs, z = self.project(x)
+        y, state = self.scan(inputs, z, state, lengths)
         return self.out_proj(y), state
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the convolution and the gate: `[B, T, D]` -> twice `[B, T, expand D]`.
+
+        Two products, because the halves of a single one would have to be copied apart.
+        """
+        bias = self.in_proj.bias
+        biases = (None, None) if bias is None else bias.chunk(2)
+        inputs, z = (F.linear(x, w, b) for w, b in zip(self.in_proj.weight.chunk(2), biases, strict=True))
+        return inputs, z
+
     def scan(
-        self, xz: Tensor, state: MambaState | None = None, lengths: Tensor | None = None
+        self, inputs: Tensor, z: Tensor | None, state: MambaState | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, MambaState]:
-        """All that stands between the two projections: `[B, T, 2 expand D]` -> `[B, T, expand D]`, and the state."""
+        """All that stands between the two projections, `[B, T, expand D]` -> `[B, T, expand D]`, and the state.
+
+        Args:
+            z: the gate; None: the result is to be multiplied by its `silu` later.
+        """
         conv_state, ssm_state = state or (None, None)
-        inputs, z = xz.chunk(2, dim=-1)
         u, conv_end = self.conv1d(inputs, conv_state, lengths)
         dt, B, C = self.x_proj(u).split(self.split, dim=-1)
         delta = F.linear(dt, self.dt_proj.weight)
         if lengths is not None:
             # softplus(-inf) = 0: a padded step leaves the state as it is
-            delta = delta.masked_fill(~valid_mask(lengths, xz.shape[1])[..., None], -torch.inf)
+            delta = delta.masked_fill(~valid_mask(lengths, inputs.shape[1])[..., None], -torch.inf)
         y, ssm_state = selective_scan(
             u,
             delta,
