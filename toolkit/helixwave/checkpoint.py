@@ -21,6 +21,8 @@ FORMAT = 1
 def build_model(config: Config, *, where: str = "") -> nn.Module:
     """A model from `{"model": ..., "backbone": ..., "classes": [...]}` with fresh weights; it keeps `config`.
 
+    `predicts` says what its outputs mean, one class out of several if it does not.
+
     Args:
         where: the beginning of an error's message, such as the file that `config` comes from.
 
@@ -29,7 +31,12 @@ def build_model(config: Config, *, where: str = "") -> nn.Module:
     """
     check_backbone(f"{where}backbone", config["backbone"])
     MODELS.check(f"{where}model", config["model"])
-    model = MODELS.build(config["model"], backbone=Backbone(**config["backbone"]), classes=config["classes"])
+    model = MODELS.build(
+        config["model"],
+        backbone=Backbone(**config["backbone"]),
+        classes=config["classes"],
+        predicts=config.get("predicts", "class"),
+    )
     model.config = config
     return model
 
@@ -41,7 +48,7 @@ def save(model: nn.Module, folder: Path | str) -> None:
     with atomic_write(folder / "config.json") as f:
         json.dump(config, f, indent=2)
         f.write("\n")
-    save_tensors(_named_tensors(model), folder / "model.safetensors")
+    save_tensors(named_tensors(model), folder / "model.safetensors")
 
 
 def load(folder: Path | str) -> Any:
@@ -82,7 +89,7 @@ def read_config(path: Path) -> Config:
 
 def restore(model: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
     """Copy `tensors` into the model; every tensor must be there, be known and have the right shape."""
-    expected = _named_tensors(model)
+    expected = named_tensors(model)
     for problem, names in (
         ("lacks", sorted(expected.keys() - tensors.keys())),
         ("has the unexpected", sorted(tensors.keys() - expected.keys())),
@@ -117,7 +124,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a complete safetensors file ({error}). Copy or train it again") from error
 
 
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name; a tensor with several names appears under its first."""
     first: dict[int, str] = {}
     tensors = model.state_dict(keep_vars=True)

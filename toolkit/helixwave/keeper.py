@@ -19,6 +19,7 @@ class Keeper(lightning.Callback):
     Args:
         settings: which epoch's weights to keep, and for how long to wait for a better score.
         report: called with each row of metrics.
+        begins_elsewhere: the weights before the first step are not those that the seed gives.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class Keeper(lightning.Callback):
         mode: str,
         settings: Trainer,
         report: Callable[[dict[str, float]], None],
+        *,
+        begins_elsewhere: bool = False,
     ):
         self.folder, self.monitor, self.mode = folder, f"val_{monitor}", mode
-        self.settings, self.report = settings, report
+        self.settings, self.report, self.begins_elsewhere = settings, report, begins_elsewhere
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
 
@@ -47,6 +50,9 @@ class Keeper(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, task: Any) -> None:
         # a run that patience had ended, killed before it was judged, has nothing left to train
         trainer.should_stop = self.exhausted
+        if self.begins_elsewhere and not self.folder.state.is_file():
+            # the first weights are another checkpoint's, which need not be there when this run is resumed
+            trainer.save_checkpoint(self.folder.state)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, task: Any) -> None:
         self.started = time.process_time()

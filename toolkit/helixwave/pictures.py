@@ -9,6 +9,8 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from helixwave.data.source import Picture
 
+_ROC = "Receiver operating characteristic"
+
 
 def as_svg(figure: Figure) -> str:
     """A figure as text that stands inside a page."""
@@ -50,22 +52,45 @@ def confusion_picture(truth: np.ndarray, probabilities: np.ndarray, classes: lis
 
 def roc_picture(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> Picture:
     """One curve for each class against the rest; for two classes, of the second."""
+    numbers = range(len(classes)) if len(classes) > 2 else [1]
+    figure = _roc_figure({classes[i]: (truth == i, probabilities[:, i]) for i in numbers})
+    return Picture(_ROC, "Each class against the rest, with the area under the curve.", figure)
+
+
+def labels_roc_picture(truth: np.ndarray, probabilities: np.ndarray, labels: list[str]) -> Picture:
+    """One curve for each label `[M, n_label]`; where the truth is NaN it is not scored."""
+    known = ~np.isnan(truth)
+    columns = {label: (truth[known[:, i], i] == 1, probabilities[known[:, i], i]) for i, label in enumerate(labels)}
+    return Picture(_ROC, "Each label, with the area under the curve.", _roc_figure(columns))
+
+
+def scatter_picture(truth: np.ndarray, predictions: np.ndarray, names: list[str], most: int = 2000) -> Picture:
+    """Predictions `[M, n]` against the truth, at most so many points of each number."""
     figure = Figure(figsize=(4.2, 3.8))
     axes = figure.subplots()
-    for number in range(len(classes)) if len(classes) > 2 else [1]:
-        positive = truth == number
+    kept = np.linspace(0, len(truth) - 1, min(most, len(truth))).astype(int)
+    for i, name in enumerate(names):
+        axes.plot(truth[kept, i], predictions[kept, i], ".", markersize=3, label=_plain(name))
+    axes.set(xlabel="true", ylabel="predicted")
+    axes.legend(fontsize=8, frameon=False)
+    return Picture("Predictions", "Each sequence or position of the test split: predicted against true.", figure)
+
+
+def _roc_figure(curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """One curve for each name that has positives and negatives: which they are, and the scores."""
+    figure = Figure(figsize=(4.2, 3.8))
+    axes = figure.subplots()
+    for name, (positive, scores) in curves.items():
         if positive.any() and not positive.all():
-            false_rate, true_rate, _ = roc_curve(positive, probabilities[:, number])
-            area = roc_auc_score(positive, probabilities[:, number])
+            false_rate, true_rate, _ = roc_curve(positive, scores)
+            area = roc_auc_score(positive, scores)
             # the number first, because matplotlib hides what begins with an underscore
-            axes.plot(*_thinned(false_rate, true_rate), label=f"{area:.3f} {_plain(classes[number])}", linewidth=1.2)
+            axes.plot(*_thinned(false_rate, true_rate), label=f"{area:.3f} {_plain(name)}", linewidth=1.2)
     if axes.lines:
         axes.legend(fontsize=8, loc="lower right", frameon=False)
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    return Picture(
-        "Receiver operating characteristic", "Each class against the rest, with the area under the curve.", figure
-    )
+    return figure
 
 
 def learning_curves(history: list[dict[str, float]], monitor: str) -> Picture:

@@ -52,6 +52,19 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Start:
+    """A checkpoint whose embedding and backbone the run begins with, instead of random weights.
+
+    Args:
+        checkpoint: its folder, that of a run, or a published checkpoint: a folder, or a name on the Hugging Face hub.
+        vocabulary: the tokens that it reads; null: look there.
+    """
+
+    checkpoint: str
+    vocabulary: list[str] | None = None
+
+
+@dataclass(frozen=True)
 class Trainer:
     """How long and on what to train.
 
@@ -101,7 +114,7 @@ class Batches:
 
 _SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
 _PARTS: dict[str, Registry] = {"model": MODELS, "data": DATA, "objective": OBJECTIVES, "baseline": BASELINES}
-_KEYS = ["seed", "backbone", *_PARTS, *_SECTIONS]
+_KEYS = ["seed", "start", "backbone", *_PARTS, *_SECTIONS]
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,10 @@ class Recipe:
 
     name: str
     config: Config
+
+    @property
+    def start(self) -> Start | None:
+        return None if self.config["start"] is None else Start(**self.config["start"])
 
     @property
     def optimizer(self) -> Optimizer:
@@ -157,8 +174,8 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def check_recipe(name: str, config: Config) -> Recipe:
-    """Refuse what cannot run; write out every default."""
-    config = {"seed": 0, "baseline": None, **config}
+    """Refuse what cannot run; write out every default, and what a checkpoint to start from gives."""
+    config = {"seed": 0, "start": None, "baseline": None, **config}
     for key in config:
         if key not in _KEYS:
             raise InputError(f"{name}: unknown key {key!r}. {nearest(key, _KEYS)}")
@@ -167,6 +184,8 @@ def check_recipe(name: str, config: Config) -> Recipe:
             raise InputError(f"{name}: {key} is missing. Add {key}=VALUE")
     if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
         raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
+    if config["start"] is not None:
+        config = _with_start(name, config)
     if "backbone" not in config:
         raise InputError(f"{name}: backbone is missing. Add backbone={'|'.join(choices()['backbone'])}")
     check_backbone(f"{name}: backbone", _section(name, config, "backbone"))
@@ -193,6 +212,18 @@ def to_yaml(config: Config) -> str:
     import yaml
 
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _with_start(name: str, config: Config) -> Config:
+    """The recipe with what its checkpoint decides. That is read once: a resolved recipe does not need it again."""
+    start = config["start"]
+    start = {"checkpoint": start} if isinstance(start, str) else _section(name, config, "start")
+    check_arguments(f"{name}: start", signature_of(Start), start)
+    if start.get("vocabulary") is not None:
+        return {**config, "start": start}
+    from helixwave.start import resolve
+
+    return resolve(name, {**config, "start": start})
 
 
 def _require(condition: bool, where: str, value: object, expected: str) -> None:

@@ -22,7 +22,7 @@ class Registry:
 
     Args:
         kind: the word for one part in messages: `block`.
-        provided: arguments that the program gives and a recipe does not.
+        provided: arguments that the program gives, to those that have them, and a recipe does not.
     """
 
     def __init__(self, kind: str, *, provided: frozenset[str] = frozenset()):
@@ -66,7 +66,8 @@ class Registry:
         """
         self.check(self.kind, config)
         arguments = {key: value for key, value in config.items() if key != "name"}
-        return self[config["name"]](**arguments, **provided)
+        known = self.signature(config["name"]).parameters
+        return self[config["name"]](**arguments, **{key: value for key, value in provided.items() if key in known})
 
     def check(self, where: str, config: object) -> None:
         """Raise InputError if `config` cannot be built; nothing is imported."""
@@ -134,8 +135,8 @@ BlockConfig = Config
 """A block's name and arguments, as in `{"name": "mamba", "d_state": 16}`."""
 
 BLOCKS = Registry("block", provided=frozenset({"d_model"}))
-MODELS = Registry("model", provided=frozenset({"backbone", "classes"}))
+MODELS = Registry("model", provided=frozenset({"backbone", "classes", "predicts"}))
 DATA = Registry("dataset")
 BASELINES = Registry("baseline")
-OBJECTIVES = Registry("objective", provided=frozenset({"classes"}))
+OBJECTIVES = Registry("objective", provided=frozenset({"classes", "vocabulary"}))
 COMMANDS = Registry("command")

@@ -1,7 +1,7 @@
 """What a finished run says: scores beside the baseline's, as JSON, as a card and as a page."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -26,6 +26,7 @@ class Results:
         baseline_description: how it was made and tuned.
         kept_epoch: the row of metrics of the epoch whose weights were kept.
         cpu_seconds: time of all training epochs.
+        parts: the model's scores on parts of the test split, such as chromosomes.
     """
 
     monitor: str
@@ -35,6 +36,7 @@ class Results:
     baseline_description: str | None
     kept_epoch: dict[str, float]
     cpu_seconds: float
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def better(self) -> bool:
@@ -62,6 +64,7 @@ def write_results(
     """Write `results.json`, the checkpoint's card and, last, the report, which marks the run as complete."""
     facts = {
         "test": results.model,
+        "test_parts": results.parts,
         "baseline": results.baseline,
         "baseline_description": results.baseline_description,
         "monitor": results.monitor,

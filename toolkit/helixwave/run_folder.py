@@ -35,9 +35,9 @@ class RunFolder:
 
     def discard_if_unused(self) -> None:
         """Take a run away that ended before its first epoch did, so that the same command can be given again."""
-        if self.state.exists() or self.checkpoint.exists():
+        if self.metrics.exists() or self.checkpoint.exists():
             return
-        for file in (self.recipe, self.log):
+        for file in (self.recipe, self.log, self.state):
             file.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from helixwave.data import Batch
+from helixwave.objectives import Objective
 from helixwave.optimisation import choose_trained, parameter_groups
 from helixwave.recipe import Optimizer
 
@@ -33,7 +34,7 @@ class Task(lightning.LightningModule):
     def __init__(
         self,
         model: nn.Module,
-        objective: Any,
+        objective: Objective,
         optimizer: Optimizer,
         train_batches: Callable[[int], DataLoader[Batch]],
         *,
@@ -91,8 +92,7 @@ class Task(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         outputs = self.evaluated(batch["inputs"], batch["lengths"])
-        scored, target = self.objective.scored(outputs, batch["target"])
-        self.val_metrics.update(scored.exp(), target)
+        self.val_metrics.update(*self.objective.scored(outputs, batch["target"]))
         self.val_loss.add(self.objective.loss(outputs, batch["target"]), len(batch["lengths"]))
 
     def configure_optimizers(self) -> Any:

@@ -63,13 +63,22 @@ class TokenModel(nn.Module):
         hidden, _ = self.backbone(self._embedded(ids), lengths=lengths)
         return hidden
 
+    @property
+    def reads(self) -> dict[str, Any]:
+        """How inputs are read: arguments for another model that is to begin with the embedding and the backbone."""
+        return {"vocabulary": self.classes, "tie": self.head.weight is self.embedding.weight}
+
+    def expect_causal(self) -> None:
+        """Raise InputError if a score depends on what comes later."""
+        self.backbone.expect_causal()
+
     def prefill(self, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
         """Read whole prompts at once: the logits after the last token of each `[B, n_class]`, and the state there.
 
         Raises:
             InputError: the backbone is not causal.
         """
-        self.backbone.expect_causal()
+        self.expect_causal()
         hidden, state = self.backbone(self._embedded(ids), lengths=lengths)
         return self._scores(at_end(hidden, lengths)), state
 

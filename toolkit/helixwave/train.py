@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from helixwave.checkpoint import build_model, load
 from helixwave.console import console
 from helixwave.data import Source, Split, make_loader
+from helixwave.data.views import parts_of_test, respelt, vocabulary_of
+from helixwave.errors import InputError
 from helixwave.keeper import Keeper
+from helixwave.objectives import Objective
 from helixwave.pictures import learning_curves
 from helixwave.progress import EpochBar
 from helixwave.recipe import Recipe
 from helixwave.registry import BASELINES, DATA, OBJECTIVES
 from helixwave.results import Results, write_results
 from helixwave.run_folder import RunFolder
+from helixwave.start import take_weights
 from helixwave.task import Task
 from helixwave.training_state import SafetensorsIO
 
@@ -36,16 +40,20 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
     """
     with _logged(folder.log):
         source: Source = DATA.build(recipe.config["data"])
-        objective = OBJECTIVES.build(recipe.config["objective"], classes=source.classes)
+        objective = _objective(recipe, source)
         # first, because it is quick and what is wrong with the data shows here
         baseline, description = _score_baseline(recipe, source, objective)
-        keeper = fit(recipe, folder, source, objective)
+        examples = _examples(recipe, source, objective)
+        keeper = fit(recipe, folder, examples, objective)
         model = load(folder.checkpoint).to(_device(recipe))
-        outputs, target = predict_split(model, objective, source.test, recipe)
+        parts = parts_of_test(examples) or {"test": examples.test}
+        predicted = {name: predict_split(model, objective, part, recipe) for name, part in parts.items()}
+        outputs, target = (torch.cat(pieces) for pieces in zip(*predicted.values(), strict=True))
         results = Results(
             monitor=objective.monitor,
             mode=objective.mode,
             model=objective.score(outputs, target),
+            parts={name: objective.score(*pair) for name, pair in predicted.items()} if len(parts) > 1 else {},
             baseline=baseline,
             baseline_description=description,
             kept_epoch=keeper.kept,
@@ -62,18 +70,19 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
     return results
 
 
-def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Any) -> Keeper:
+def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Objective) -> Keeper:
     """Train until the last epoch; afterwards the best weights lie in the folder's checkpoint."""
     torch.manual_seed(recipe.seed)
-    parts = {key: recipe.config[key] for key in ("model", "backbone")}
-    model = build_model({**parts, "classes": source.classes, "recipe": recipe.name})
+    model = _model(recipe, folder, objective)
     batches = partial(_train_batches, recipe, source)
-    n_step = len(batches(0)) * recipe.trainer.max_epochs
+    n_step = _steps(batches, recipe) * recipe.trainer.max_epochs
     task = Task(model, objective, recipe.optimizer, batches, n_step=n_step, seed=recipe.seed)
     n_parameter = sum(parameter.numel() for parameter in model.parameters())
     _say(f"{recipe.name}: {len(source.train)} training examples, {n_parameter:,} parameters, run in {folder.path}")
     show = partial(_say_row, recipe.trainer.max_epochs)
-    keeper = Keeper(folder, objective.monitor, objective.mode, recipe.trainer, show)
+    keeper = Keeper(
+        folder, objective.monitor, objective.mode, recipe.trainer, show, begins_elsewhere=recipe.start is not None
+    )
     validation = make_loader(source.validation, recipe.batches, seed=recipe.seed)
     with _quiet_lightning():
         trainer = _trainer(recipe, keeper)
@@ -81,8 +90,8 @@ def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Any) -> Ke
     return keeper
 
 
-def predict_split(model: nn.Module, objective: Any, split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Log-probabilities `[M, n_class]` and targets `[M]` of every scored position of a split."""
+def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """What the objective scores of a split: predictions `[M, n_class]` and targets `[M, ...]`."""
     device = next(model.parameters()).device
     pieces = []
     with torch.inference_mode():
@@ -90,6 +99,54 @@ def predict_split(model: nn.Module, objective: Any, split: Split, recipe: Recipe
             outputs = model(batch["inputs"].to(device), batch["lengths"].to(device))
             pieces.append(objective.scored(outputs.cpu(), batch["target"]))
     return torch.cat([outputs for outputs, _ in pieces]), torch.cat([target for _, target in pieces])
+
+
+def _objective(recipe: Recipe, source: Source) -> Objective:
+    config = recipe.config["objective"]
+    asked = OBJECTIVES.signature(config["name"]).parameters
+    if "vocabulary" in asked:
+        vocabulary = vocabulary_of(source)
+        own = recipe.start and recipe.start.vocabulary
+        return OBJECTIVES.build(config, vocabulary=vocabulary.among(own) if own else vocabulary)
+    if not source.classes:
+        raise InputError(
+            f"objective: {config['name']} learns labels and {recipe.config['data']['name']} has none. "
+            "Choose objective.name=masked or causal, or another data.name"
+        )
+    return OBJECTIVES.build(config, classes=source.classes)
+
+
+def _examples(recipe: Recipe, source: Source, objective: Objective) -> Source:
+    """What the model is given: in the tokens that it reads, as the objective learns from it."""
+    own = recipe.start and recipe.start.vocabulary
+    return objective.prepare(respelt(source, own) if own else source)
+
+
+def _model(recipe: Recipe, folder: RunFolder, objective: Objective) -> nn.Module:
+    parts = {key: recipe.config[key] for key in ("model", "backbone")}
+    facts = {"classes": objective.classes, "predicts": objective.predicts, "recipe": recipe.name}
+    model = build_model({**parts, **facts})
+    if getattr(model, "predicts", objective.predicts) != objective.predicts:
+        raise InputError(
+            f"model: {recipe.config['model']['name']} predicts a {model.predicts} alone, the objective asks for "
+            f"{objective.predicts}. Choose another model.name or objective.name"
+        )
+    objective.check(model)
+    # a run that is resumed has its weights in its own state
+    if recipe.start is not None and not folder.state.is_file():
+        _say(take_weights(model, recipe.start))
+    return model
+
+
+def _steps(batches: Callable[[int], Any], recipe: Recipe) -> int:
+    """Steps of an epoch, which the schedule of the learning rate has to know in advance."""
+    first, last = len(batches(0)), len(batches(recipe.trainer.max_epochs - 1))
+    if first != last:
+        raise InputError(
+            f"batches: an epoch has {first} steps at first and {last} at last, as the examples change in length. "
+            "Give batches.tokens, so that each step has as many positions"
+        )
+    return first
 
 
 def _trainer(recipe: Recipe, keeper: Keeper) -> lightning.Trainer:
@@ -121,13 +178,13 @@ def _train_batches(recipe: Recipe, source: Source, epoch: int) -> Any:
     return make_loader(source.train, recipe.batches, seed=recipe.seed, epoch=epoch)
 
 
-def _score_baseline(recipe: Recipe, source: Source, objective: Any) -> tuple[dict[str, float] | None, str | None]:
+def _score_baseline(recipe: Recipe, source: Source, objective: Objective) -> tuple[dict[str, float] | None, str | None]:
     if recipe.config["baseline"] is None:
         return None, None
     baseline = BASELINES.build(recipe.config["baseline"])
     _say(f"baseline on the same split: {recipe.config['baseline']['name']}")
     with console.status("fitting the baseline"):
-        outputs, target = baseline.predict(source)
+        outputs, target = baseline.predict(objective.prepare(source))
     return objective.score(outputs, target), baseline.description
 
 

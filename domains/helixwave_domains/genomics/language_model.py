@@ -70,8 +70,13 @@ class DNALanguageModel(TokenModel, BothStrands):
         ahead, behind = self.strands(ids, lengths)
         return torch.cat([ahead, behind.flip(-1)], dim=-1)
 
-    def prefill(self, ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Any]:
-        """Read whole prompts at once; see `TokenModel.prefill`."""
+    @property
+    def reads(self) -> dict[str, Any]:
+        """How inputs are read: arguments for another model that is to begin with the embedding and the backbone."""
+        return {**super().reads, "equivariant": self.equivariant, "style": self.tokenizer.style}
+
+    def expect_causal(self) -> None:
+        """Raise InputError if a score depends on what comes later."""
         if self.equivariant:
             raise InputError("model: with equivariant=True it reads both strands and cannot go step by step")
-        return super().prefill(ids, lengths)
+        super().expect_causal()

@@ -10,7 +10,7 @@ from helixwave.errors import InputError
 from helixwave_domains.genomics.alphabet import PAD, A, C, G, T, encode, reverse_complement_string
 from helixwave_domains.genomics.annotation import read_genome
 from helixwave_domains.genomics.genome import FRAME_CLASSES
-from helixwave_domains.genomics.models import _kmers
+from helixwave_domains.genomics.label_model import _kmers
 
 BACKBONE = {
     "d_model": 16,

@@ -1,5 +1,6 @@
 """Batches as a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one would."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,10 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from helixwave.data.source import Batch, Example, Split
+from helixwave.data.views import at_epoch
 from helixwave.recipe import Batches
 
 IGNORED = -100
-"""A target that is not scored."""
+"""A class that is not scored."""
 
 
 def make_loader(split: Split, batches: Batches, *, seed: int, epoch: int | None = None) -> DataLoader[Batch]:
@@ -23,6 +25,7 @@ def make_loader(split: Split, batches: Batches, *, seed: int, epoch: int | None 
         seed: decides order and augmentation together with the epoch.
         epoch: None: in order and as they are, for evaluation.
     """
+    split = split if epoch is None else at_epoch(split, epoch)
     return DataLoader(
         _Drawn(split, seed, epoch),
         batch_sampler=_batches(split, batches, seed, epoch),
@@ -55,8 +58,14 @@ class _Collate:
         return {
             "inputs": _pad([torch.as_tensor(example["inputs"]) for example in examples], self.padding),
             "lengths": lengths,
-            "target": torch.stack(targets) if targets[0].ndim == 0 else _pad(targets, IGNORED),
+            "target": _pad_targets(targets),
         }
+
+
+def _pad_targets(targets: list[Tensor]) -> Tensor:
+    if targets[0].ndim == 0:
+        return torch.stack(targets)
+    return _pad(targets, math.nan if targets[0].is_floating_point() else IGNORED)
 
 
 def _pad(sequences: list[Tensor], value: int | float) -> Tensor:

@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
 
 class Example(TypedDict):
-    """One sequence: inputs `[T]` (tokens) or `[T, C]` (signals); a target for all of it or one per position `[T]`."""
+    """One sequence: inputs `[T]` (tokens) or `[T, C]` (signals), and its target.
+
+    That is a class for all of it or one per position `[T]`, or labels or numbers in float32, `[n]` or `[T, n]`.
+    """
 
     inputs: np.ndarray
-    target: np.ndarray | int | float
+    target: np.ndarray | int
 
 
 class Batch(TypedDict):
-    """Right-padded examples: inputs `[B, T, ...]`, lengths `[B]`, target `[B]` or `[B, T]` (-100: not scored)."""
+    """Right-padded examples: inputs `[B, T, ...]`, lengths `[B]`, and targets.
+
+    Classes are `[B]` or `[B, T]`, -100 where nothing is scored; labels and numbers `[B, n]` or `[B, T, n]`, NaN there.
+    """
 
     inputs: Tensor
     lengths: Tensor
@@ -51,7 +57,11 @@ class Split(Protocol):
 
 
 class Source(Protocol):
-    """A data set, split. Registered under `helixwave.datasets`; its constructor's arguments stand in the recipe."""
+    """A data set, split. Registered under `helixwave.datasets`; its constructor's arguments stand in the recipe.
+
+    It may also have what `helixwave.data.views` asks for: a `vocabulary`, if its inputs are tokens, so that a language
+    model can learn them; `test_parts`, and splits with `at(epoch)`.
+    """
 
     classes: list[str]
     train: Split

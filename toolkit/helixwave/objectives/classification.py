@@ -1,4 +1,4 @@
-"""What a model learns: a loss, the metrics that judge it and the pictures that show it."""
+"""One class out of several."""
 
 from typing import Literal
 
@@ -15,13 +15,13 @@ from torchmetrics.classification import (
 
 from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
-from helixwave.errors import InputError
+from helixwave.objectives.objective import Objective, expect_targets
 from helixwave.pictures import confusion_picture, roc_picture
 
 Metric = Literal["accuracy", "macro_f1", "mcc", "auroc"]
 
 
-class Classification:
+class Classification(Objective):
     """One class out of several, for a whole sequence or for each position.
 
     Outputs are logits `[B, n_class]` or `[B, T, n_class]`, targets class numbers `[B]` or `[B, T]`; -100 is not scored.
@@ -31,8 +31,6 @@ class Classification:
         metrics: what is reported; the monitored one is always among them.
         label_smoothing: share of the target that is spread over all classes.
     """
-
-    mode = "max"
 
     def __init__(
         self,
@@ -46,21 +44,12 @@ class Classification:
         self.names = list(dict.fromkeys([monitor, *(metrics or ["accuracy", "macro_f1", "mcc"])]))
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean cross entropy over what is scored; zero if that is nothing."""
-        outputs, target = _flat(outputs, target)
-        total = F.cross_entropy(
-            outputs, target, ignore_index=IGNORED, label_smoothing=self.label_smoothing, reduction="sum"
-        )
-        return total / (target != IGNORED).sum().clamp(min=1)
+        return cross_entropy(outputs, target, label_smoothing=self.label_smoothing)
 
     def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[M, n_class]` in float32 and targets `[M]` of what is scored."""
-        outputs, target = _flat(outputs, target)
-        kept = target != IGNORED
-        return outputs[kept].float().log_softmax(-1), target[kept]
+        return log_probabilities(outputs, target)
 
     def metrics(self) -> MetricCollection:
-        """Fresh metrics, updated with what `scored` returns."""
         n = len(self.classes)
         make = {
             "accuracy": lambda: MulticlassAccuracy(n, average="micro"),
@@ -68,13 +57,7 @@ class Classification:
             "mcc": lambda: MulticlassMatthewsCorrCoef(n),
             "auroc": lambda: MulticlassAUROC(n),
         }
-        return MetricCollection({name: make[name]() for name in self.names})
-
-    def score(self, outputs: Tensor, target: Tensor) -> dict[str, float]:
-        """All metrics of the log-probabilities `[M, n_class]` of scored targets `[M]`."""
-        metrics = self.metrics()
-        metrics.update(outputs.exp(), target)
-        return {name: float(value) for name, value in metrics.compute().items()}
+        return _OfProbabilities({name: make[name]() for name in self.names})
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
         """The confusion matrix and the receiver operating characteristic on the test split."""
@@ -83,10 +66,27 @@ class Classification:
         return [confusion_picture(truth, probabilities, self.classes), roc_picture(truth, probabilities, self.classes)]
 
 
+class _OfProbabilities(MetricCollection):
+    """Metrics of probabilities that are given as logarithms."""
+
+    def update(self, outputs: Tensor, target: Tensor) -> None:  # type: ignore[override]
+        super().update(outputs.exp(), target)
+
+
+def cross_entropy(outputs: Tensor, target: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean over the scored positions of logits `[..., n_class]` and classes `[...]`; zero if there is none."""
+    outputs, target = _flat(outputs, target)
+    total = F.cross_entropy(outputs, target, ignore_index=IGNORED, label_smoothing=label_smoothing, reduction="sum")
+    return total / (target != IGNORED).sum().clamp(min=1)
+
+
+def log_probabilities(outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities `[M, n_class]` in float32 and targets `[M]` of the scored positions."""
+    outputs, target = _flat(outputs, target)
+    kept = target != IGNORED
+    return outputs[kept].float().log_softmax(-1), target[kept]
+
+
 def _flat(outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    if outputs.shape[:-1] != target.shape:
-        raise InputError(
-            f"the model gives outputs {list(outputs.shape[:-1])}, the data have targets {list(target.shape)}: one is "
-            "for whole sequences, the other for each position. Choose another model.name or data.name"
-        )
+    expect_targets(outputs, target, per_place=0)
     return outputs.flatten(0, -2), target.flatten()
