@@ -1,6 +1,6 @@
-"""Compiles, without a GPU, what the Triton implementation of an operator launches.
+"""Compiles, without a GPU, what the Triton implementations of operators launch.
 
-    python tests/kernels/compile_kernels.py selective_scan --target 90:bfloat16 --cubin
+    python tests/kernels/compile_kernels.py selective_scan ssd --target 90:bfloat16 --cubin
 
 The implementation runs forward and backward on CPU tensors, with every launch caught and compiled for the wanted GPUs
 instead of run. Prints one line of JSON for each kernel that was compiled.
@@ -42,27 +42,33 @@ Launch = tuple[JITFunction, dict[str, Any], dict[str, Any]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("operator", choices=[op.__name__ for op in OPS if "triton" in op.impls])
+    parser.add_argument("operator", nargs="+", choices=[op.__name__ for op in OPS if "triton" in op.impls])
     parser.add_argument("--target", nargs="+", default=TARGETS, metavar="80:float32")
-    parser.add_argument("--variant", nargs="+", help="all if none is given")
+    parser.add_argument("--first", action="store_true", help="only the first variant of each operator")
     parser.add_argument("--size", nargs="+", default=[], metavar="P=128", help="other sizes than the bench's")
     parser.add_argument("--cubin", action="store_true", help="go on to machine code, not only to PTX")
     arguments = parser.parse_args()
     if not arguments.cubin:
         CUDABackend.make_cubin = lambda *_: b""
-    op = next(op for op in OPS if op.__name__ == arguments.operator)
-    cases = importlib.import_module(f"helixwave_kernels.{arguments.operator}.cases")
+    for op in OPS:
+        if op.__name__ in arguments.operator:
+            compile_operator(op, arguments)
+
+
+def compile_operator(op: Op, arguments: argparse.Namespace) -> None:
+    cases = importlib.import_module(f"helixwave_kernels.{op.__name__}.cases")
     sizes = {"T": 300} | cases.MEASURED
     sizes |= {name: int(size) for name, _, size in (part.partition("=") for part in arguments.size)}
     seen: set[str] = set()
-    for variant in arguments.variant or cases.VARIANTS:
+    for variant in cases.VARIANTS[: 1 if arguments.first else None]:
         for target in arguments.target:
             arch, _, name = target.partition(":")
             dtype = getattr(torch, name)
             inputs = cases.random_inputs(variant, dtype=dtype, state=True, reset=True, **sizes)
             for launch in launches(op, inputs, getattr(cases, "comparable", None)):
                 for line in compiled(launch, int(arch), seen):
-                    print(json.dumps({"variant": variant, "dtype": name} | line), flush=True)
+                    line = {"operator": op.__name__, "variant": variant, "dtype": name} | line
+                    print(json.dumps(line), flush=True)
 
 
 def launches(op: Op, inputs: dict[str, Any], comparable: Any) -> list[Launch]:
