@@ -50,14 +50,18 @@ def runs() -> Iterator[Any]:
         default, *others = cases(op).VARIANTS
         # two and three chunks; where steps follow each other one by one, few are enough and many are slow
         T, longer = (19, 37) if hasattr(implementation(op), "CHUNK") else (5, 8)
-        alone = {"B": 1, "T": T}
-        yield pytest.param(op, default, {"B": 1, "T": 1}, torch.float32, True, False, id=f"{op.__name__}-1")
-        yield pytest.param(op, default, {"T": 2}, torch.float32, True, True, id=f"{op.__name__}-2")
-        yield pytest.param(op, default, alone, torch.float32, False, False, id=f"{op.__name__}-{T}")
-        yield pytest.param(op, default, {"T": longer}, torch.float32, True, True, id=f"{op.__name__}-{longer}")
-        yield pytest.param(op, default, alone, torch.bfloat16, True, False, id=f"{op.__name__}-bfloat16")
+        # channels that fill their block, and channels that do not
+        full, not_full = ({"D": 4}, {"D": 3}) if "D" in cases(op).MEASURED else ({}, {})
+        alone = full | {"B": 1}
+        yield pytest.param(op, default, alone | {"T": 1}, torch.float32, True, False, id=f"{op.__name__}-1")
+        yield pytest.param(op, default, full | {"T": 2}, torch.float32, True, True, id=f"{op.__name__}-2")
+        yield pytest.param(op, default, alone | {"T": T}, torch.float32, False, False, id=f"{op.__name__}-{T}")
+        yield pytest.param(
+            op, default, not_full | {"T": longer}, torch.float32, True, True, id=f"{op.__name__}-{longer}"
+        )
+        yield pytest.param(op, default, alone | {"T": T}, torch.bfloat16, True, False, id=f"{op.__name__}-bfloat16")
         for variant in others:
-            yield pytest.param(op, variant, {"T": T}, torch.float32, True, True, id=f"{op.__name__}-{variant}")
+            yield pytest.param(op, variant, full | {"T": T}, torch.float32, True, True, id=f"{op.__name__}-{variant}")
 
 
 @NEEDS_NO_GPU
