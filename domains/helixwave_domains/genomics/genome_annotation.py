@@ -15,6 +15,7 @@ from helixwave_domains.genomics.annotation import read_genome
 from helixwave_domains.genomics.genome import FRAME_CLASSES, Genome, labels, reverse_complement_labels
 from helixwave_domains.genomics.sequences import mutated
 from helixwave_domains.genomics.tracks import plot_track, segments, write_bed, write_gff3
+from helixwave_domains.genomics.vocabulary import DNA
 
 if TYPE_CHECKING:
     from helixwave_domains.genomics.models import ReadingFrameAnnotator
@@ -36,6 +37,8 @@ class GenomeAnnotation:
         repeats: training windows in an epoch, as a multiple of the training bases.
         mutation: part of the bases of a training window that is replaced by a random one.
     """
+
+    vocabulary = DNA
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from helixwave.errors import InputError
@@ -42,14 +42,14 @@ class LabelledSequences:
     Args:
         names: one name each.
         sequences: letters in upper case.
-        labels: the class of each as its place in `classes`, int64 `[B]`.
+        labels: the class of each as its place in `classes`, int64 `[B]`; after `with_targets` perhaps float32 `[B, n]`.
         classes: the names of the classes.
         iupac: how many letters in all are ambiguity codes other than N, which the models read as unknown.
     """
 
     names: list[str]
     sequences: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: list[str]
     iupac: int
 

@@ -22,6 +22,8 @@ from helixwave_domains.genomics.labels import (
     read_uci_splice,
     without_duplicates,
 )
+from helixwave_domains.genomics.targets import TargetKind, describe_targets, with_targets
+from helixwave_domains.genomics.vocabulary import DNA
 
 
 class SequenceSplit:
@@ -48,7 +50,8 @@ class SequenceSplit:
             ids = mutated(ids, self.mutation, rng)
             if self.either_strand and rng.random() < 0.5:
                 ids = reverse_complement(ids).copy()
-        return {"inputs": ids, "target": int(self.labels[index])}
+        label = self.labels[index]
+        return {"inputs": ids, "target": int(label) if self.labels.ndim == 1 else label}
 
 
 class SequenceData:
@@ -59,6 +62,8 @@ class SequenceData:
         mutation: part of the bases of a training sequence that is replaced by a random one.
         dropped: what was left out and how much of it, for the report.
     """
+
+    vocabulary = DNA
 
     def __init__(
         self,
@@ -79,9 +84,7 @@ class SequenceData:
     def describe(self) -> dict[str, Any]:
         facts: dict[str, Any] = {}
         for name, part in self.parts.items():
-            counts = np.bincount(part.labels, minlength=len(self.classes))
-            listed = ", ".join(f"{count} {label}" for label, count in zip(self.classes, counts, strict=True))
-            facts[name] = f"{len(part)} sequences ({listed})"
+            facts[name] = f"{len(part)} sequences ({describe_targets(part)})"
         ambiguous = sum(part.iupac for part in self.parts.values())
         seen = {*self.train.sequences, *self.validation.sequences}
         shared = sum(sequence in seen for sequence in self.test.sequences)
@@ -131,7 +134,7 @@ class Nfe2ChipSeq(SequenceData):
 
 
 class LabelledFasta(SequenceData):
-    """The user's own sequences with one class each, from a table, a BED file or FASTA headers.
+    """The user's own sequences with a class, labels or numbers each, from a table, a BED file or FASTA headers.
 
     Args:
         fasta: sequences, or the reference that `bed` cuts from; plain, gzip or BGZF.
@@ -139,6 +142,7 @@ class LabelledFasta(SequenceData):
         bed: intervals of `fasta` whose name column is the class.
         header: without table and BED, where the class stands in a FASTA header: `>name class`, `>name|class`, or
             `>name label=class`.
+        target: what a label is: one `class`, several `labels` with `;` between them (`-`: none of them), or `numbers`.
         either_strand: whether a sequence means the same on the other strand; training then draws both.
         test: part of the sequences for testing.
         validation: part of the sequences for validation.
@@ -153,6 +157,7 @@ class LabelledFasta(SequenceData):
         table: str | None = None,
         bed: str | None = None,
         header: LabelStyle = "word",
+        target: TargetKind = "class",
         either_strand: bool = False,
         test: float = 0.2,
         validation: float = 0.1,
@@ -161,7 +166,9 @@ class LabelledFasta(SequenceData):
     ):
         data = _read(fasta, table, bed, header)
         super().__init__(
-            **_deduplicated_split(data, test, validation, split_seed), either_strand=either_strand, mutation=mutation
+            **_deduplicated_split(data, test, validation, split_seed, target),
+            either_strand=either_strand,
+            mutation=mutation,
         )
 
 
@@ -171,19 +178,22 @@ def mutated(ids: np.ndarray, part: float, rng: np.random.Generator) -> np.ndarra
 
 
 def split_off(data: LabelledSequences, part: float, seed: int) -> tuple[LabelledSequences, LabelledSequences]:
-    """A stratified random split: the rest, and about `part` of the sequences."""
+    """A random split, stratified where labels are classes: the rest, and about `part` of the sequences."""
     if not 0 < part < 1:
         raise InputError(f"data: a part is {part}, expected more than 0 and less than 1")
     try:
-        rest, held_out = train_test_split(np.arange(len(data)), test_size=part, stratify=data.labels, random_state=seed)
+        strata = data.labels if data.labels.ndim == 1 else None
+        rest, held_out = train_test_split(np.arange(len(data)), test_size=part, stratify=strata, random_state=seed)
     except ValueError as error:
-        counts = dict(zip(data.classes, np.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True))
-        raise InputError(f"data: too few sequences to split off a part of {part}: {counts}") from error
+        raise InputError(f"data: too few sequences to split off a part of {part}: {describe_targets(data)}") from error
     return _subset(data, rest), _subset(data, held_out)
 
 
-def _deduplicated_split(data: LabelledSequences, test: float, validation: float, seed: int) -> dict[str, Any]:
+def _deduplicated_split(
+    data: LabelledSequences, test: float, validation: float, seed: int, target: TargetKind = "class"
+) -> dict[str, Any]:
     data, duplicates = without_duplicates(data)
+    data = with_targets(data, target)
     rest, tested = split_off(data, test, seed)
     train, validated = split_off(rest, validation / (1 - test), seed)
     dropped = {
