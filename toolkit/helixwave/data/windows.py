@@ -30,7 +30,7 @@ def write_windows(folder: Path, length: int, pieces: Iterable[np.ndarray], facts
         facts: what JSON can hold, read when the last piece has been written.
 
     Raises:
-        InputError: the disk is full.
+        InputError: the disk is full, or the package zarr is not there.
     """
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -59,8 +59,10 @@ def read_windows(folder: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _write(folder: Path, length: int, pieces: Iterable[np.ndarray], facts: dict[str, Any]) -> None:
-    import zarr
-
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(f"{folder}: a large genome needs zarr: pip install 'helixwave[genomics]'") from error
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     group.create_array(_ARRAY, shape=(length,), chunks=(length,), dtype="uint8", compressors=None, filters=None)
     chunk = folder / _ARRAY / "c" / "0"
