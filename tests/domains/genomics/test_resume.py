@@ -36,8 +36,10 @@ PROGRAM = "from helixwave.cli import main; main()"
 
 
 def helixwave(*arguments: str | Path) -> str:
+    """What the command prints. Its report is written without pictures, which no test here looks at."""
     output = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr("helixwave.report.as_svg", lambda figure: "")
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.setattr(sys, "argv", ["helixwave", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
