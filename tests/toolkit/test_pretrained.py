@@ -16,7 +16,8 @@ from helixwave.checkpoint import load, save
 from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
 from helixwave.pretrained.families import FAMILIES, Family, Plan, Published
-from helixwave.pretrained.rules import rule
+from helixwave.pretrained.rules import Rule, rule
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -598,7 +599,13 @@ def test_a_pickle_bomb(name: str, is_zip: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "last.ckpt"])
 @pytest.mark.parametrize(
-    "wrap", [lambda t: t, lambda t: {"state_dict": {f"model.{n}": v for n, v in t.items()}, "epoch": 1}]
+    "wrap",
+    [
+        lambda t: t,
+        lambda t: {"state_dict": {f"model.{n}": v for n, v in t.items()}, "epoch": 1},
+        # a run that Hydra configured; what its entries refer to is not looked up
+        lambda t: {"state_dict": t, "hyper_parameters": OmegaConf.create({"a": [1, {"b": "${oc.env:NOWHERE}"}]})},
+    ],
 )
 def test_torch_files(name: str, wrap: Callable[[Tensors], Any], tmp_path: Path) -> None:
     config, tensors, expected = mamba_transformers()
@@ -731,7 +738,7 @@ def test_infinity_as_transformers_writes_it(tmp_path: Path) -> None:
 def test_names_of_no_family(tmp_path: Path) -> None:
     folder = write(tmp_path, {}, {"fc.weight": torch.ones(2)})
     with pytest.raises(
-        InputError, match=r"no model_type.*\(fc\.weight, \.\.\.\) are those of no known family.*Known: mamba"
+        InputError, match=r"no model_type.*\(fc\.weight, \.\.\.\) are those of no known family.*Known: .*mamba"
     ):
         load_pretrained(folder)
     with pytest.raises(InputError, match="mamba has no option 'slstm_backend'"):
@@ -750,6 +757,29 @@ def test_a_family_of_another_package(tmp_path: Path) -> None:
     for config in ({"model_type": "diagonal", "width": 2}, {"width": 2}):
         linear = load_pretrained(write(tmp_path, config, {"fc.weight": torch.ones(1, 2)}))
         assert linear.weight.tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("values", [torch.arange(3), torch.tensor([0.0, 0.5, 2.0])])
+def test_tables_that_fill_nothing(values: Tensor, tmp_path: Path) -> None:
+    """They must hold what follows from the configuration, as precisely as their type says."""
+
+    class Listed(Family):
+        marks = ("table",)
+
+        def plan(self, published: Published) -> Plan:
+            return Plan(nn.Linear(1, 1, bias=False), [rule("w", "weight"), Rule("table", values=values)])
+
+    tensors = {"w": torch.ones(1, 1), "table": values}
+    FAMILIES.register(f"listed_{values.dtype}")(Listed)
+    folder = write(tmp_path, {"model_type": f"listed_{values.dtype}"}, tensors)
+    assert load_pretrained(folder).weight.item() == 1
+    for table, message in (
+        (values + 1, "table holds other values than follow from the configuration"),
+        (values[:2], r"table has shape \[2\], the configuration makes it \[3\]"),
+        (values.bool(), r"table has dtype torch\.bool") if values.is_floating_point() else (values[:0], r"shape \[0\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_pretrained(write(tmp_path, {"model_type": f"listed_{values.dtype}"}, {**tensors, "table": table}))
 
 
 # the hub

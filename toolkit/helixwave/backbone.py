@@ -113,9 +113,10 @@ class Backbone(nn.Module):
         """One more position, `[B, D]` -> `[B, D]`; its cost does not depend on how many came before.
 
         Raises:
-            InputError: a block reads what comes later.
+            InputError: a block reads what comes later, or keeps no state.
         """
         self.expect_causal()
+        self._expect_states()
         y, state = self(x_t.unsqueeze(1), state)
         return y.squeeze(1), state
 
@@ -128,6 +129,14 @@ class Backbone(nn.Module):
                 raise InputError(
                     f"backbone: block {i} ({type(block).__name__}) reads what comes later and cannot go step by step. "
                     "Expected causal blocks, such as [{name: mamba}]"
+                )
+
+    def _expect_states(self) -> None:
+        for i, block in enumerate(self.blocks):
+            if not getattr(block, "stateful", True):
+                raise InputError(
+                    f"backbone: block {i} ({type(block).__name__}) keeps no state and cannot go step by step. "
+                    "Build it with stateful=True"
                 )
 
     def _layer(self, i: int, x: Tensor, start: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:

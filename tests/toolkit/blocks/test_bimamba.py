@@ -10,7 +10,7 @@ SHARED = ("in_proj.weight", "out_proj.weight")
 
 
 def two_mambas(block: BiMamba, d_model: int) -> tuple[Mamba, Mamba]:
-    """Both directions as whole Mambas, as Caduceus holds them: tied, the second's projections are those of the first."""
+    """Both directions as whole Mambas, as Caduceus holds them: if tied, both with the projections of the first."""
     weights = block.state_dict()
     if block.tied:
         weights |= {f"mamba_rev.{name}": weights[f"mamba_fwd.{name}"] for name in SHARED}

@@ -109,8 +109,6 @@ class HyenaFilter(nn.Module):
     Called with a length it returns the first values of the filter of every channel, `[D, length]`.
     """
 
-    deltas: Tensor
-
     def __init__(self, d_model: int, l_max: int, *, d_filter: int, d_position: int, frequency: float, shift: float):
         super().__init__()
         if d_position % 2 == 0 or d_position < 3:
@@ -129,21 +127,33 @@ class HyenaFilter(nn.Module):
             nn.Linear(d_filter, d_model, bias=False),
         )
         self.bias = nn.Parameter(torch.randn(d_model))
-        fastest, slowest = math.log(1e-2) / 0.3, math.log(1e-2) / 1.5
-        self.register_buffer("deltas", torch.linspace(slowest, fastest, d_model).abs(), persistent=False)
 
     def forward(self, length: int) -> Tensor:  # -> [D, length]
         # in float32 even under autocast: a sine of large arguments has no digits to spare
         with torch.autocast(self.bias.device.type, enabled=False):
-            step = torch.arange(length, device=self.bias.device, dtype=torch.float32)
-            time = step / max(self.l_max - 1, 1)
-            window = torch.exp(-time[:, None] * self.deltas) + self.shift
-            return (self.implicit_filter(self._features(step, time)) * window).T
+            features = self.positions(length)
+            window = torch.exp(-features[:, :1] * self.deltas) + self.shift
+            return (self._network(features) * window).T
 
-    def _features(self, step: Tensor, time: Tensor) -> Tensor:  # -> [length, d_position]
+    @property
+    def deltas(self) -> Tensor:
+        """How quickly the window falls in each channel `[D]`: to 1 % over 1.5 to 0.3 of the length."""
+        fastest, slowest = -math.log(1e-2) / 0.3, -math.log(1e-2) / 1.5
+        return torch.linspace(slowest, fastest, len(self.bias), device=self.bias.device)
+
+    def positions(self, length: int) -> Tensor:
+        """What the network is given: time and waves at the first positions `[length, d_position]`, in float32."""
+        step = torch.arange(length, device=self.bias.device, dtype=torch.float32)
+        time = step / max(self.l_max - 1, 1)
         band = torch.linspace(1e-4, self.n_band - 1, self.n_band, device=step.device)
         angle = band * (2 * math.pi / self.l_max) * step[:, None]
         return torch.cat([time[:, None], angle.cos(), -angle.sin()], dim=-1)
+
+    def _network(self, features: Tensor) -> Tensor:
+        if self.bias.dtype == features.dtype:
+            return self.implicit_filter(features)
+        weights = {name: parameter.to(features.dtype) for name, parameter in self.implicit_filter.named_parameters()}
+        return torch.func.functional_call(self.implicit_filter, weights, (features,))
 
 
 class Sine(nn.Module):

@@ -26,8 +26,8 @@ def load_pretrained(
     """A model of ours with published weights, in evaluation mode; it computes what the published code computes.
 
     What is read: Mamba-1 and Mamba-2 (`state-spaces` and transformers), xLSTM block stacks and xLSTM-large (the package
-    `xlstm` and transformers), S4D standalone layers, and what other packages register. Every tensor must be there, be
-    known and have the right shape. Nothing in a file is executed.
+    `xlstm` and transformers), S4D standalone layers, HyenaDNA, Caduceus, and what other packages register. Every tensor
+    must be there, be known and have the right shape. Nothing in a file is executed.
 
         load_pretrained("state-spaces/mamba-130m")                       # Mamba-1, the authors' layout
         load_pretrained("state-spaces/mamba-130m-hf")                    # Mamba-1, that of transformers
@@ -35,9 +35,11 @@ def load_pretrained(
         load_pretrained("runs/xlstm", slstm_backend="cuda")              # xLSTM block stack, weights of the CUDA cell
         load_pretrained("NX-AI/xLSTM-7b", dtype=torch.bfloat16)          # xLSTM-large, 7 billion parameters
         load_pretrained("model.pt", family="s4d", prefix="s4_layers.0.") # one S4D layer of a larger model
+        load_pretrained("LongSafari/hyenadna-small-32k-seqlen-hf")       # HyenaDNA
+        load_pretrained("kuleshov-group/PlantCaduceus_l20")              # Caduceus
 
     A token model can be saved with `helixwave.checkpoint.save` and is then read with `helixwave.load`. The names of its
-    classes are the tokens' ids.
+    classes are the tokens' ids, where no more is published.
 
     Args:
         name: a folder with `config.json` and `model.safetensors` (or shards and their index), `pytorch_model.bin` or a
@@ -46,27 +48,40 @@ def load_pretrained(
         family: the published layout. None: what `model_type` in the configuration says, or the tensors' names tell.
         dtype: of the parameters.
         options: what the family knows beside its configuration: `slstm_backend` (`vanilla` or `cuda`) of
-            `xlstm_block_stack`, `prefix` of `s4d`.
+            `xlstm_block_stack`, `prefix` of `s4d`, `shift`, `l_max` and `stateful` of `hyenadna`.
 
     Returns:
-        a `TokenModel`; for an xLSTM stack without embedding a `Backbone`, for S4D the block or an `nn.ModuleList`.
+        a `TokenModel`, of DNA a `DNALanguageModel` or `SequenceClassifier`; for an xLSTM stack without embedding a
+        `Backbone`, for S4D the block or an `nn.ModuleList`.
 
     Raises:
         InputError: nothing there, a family that is not known, tensors that do not fit, or a file that holds code.
     """
     path = _local(name, revision)
+    found, published = open_published(path, family, options)
+    return build_published(found, published, dtype)
+
+
+def open_published(
+    path: Path, family: str | None = None, options: dict[str, Any] | None = None
+) -> tuple[str, Published]:
+    """The family of the checkpoint at `path`, and the checkpoint as it is; see `load_pretrained`."""
     config, where = read_config(path if path.is_dir() else path.parent)
     settings, tensors = Settings(config, where), read_tensors(path)
     found = family_of(family, settings, tensors, str(path))
-    reader = family_named(found)()
-    for option in options:
-        if option not in reader.options:
-            raise InputError(f"load_pretrained: {found} has no option {option!r}. {nearest(option, reader.options)}")
-    published = Published(str(path), settings, tensors, options)
+    known = family_named(found).options
+    for option in options or {}:
+        if option not in known:
+            raise InputError(f"load_pretrained: {found} has no option {option!r}. {nearest(option, known)}")
+    return found, Published(str(path), settings, tensors, options or {})
+
+
+def build_published(family: str, published: Published, dtype: torch.dtype = torch.float32) -> Any:
+    """The model of a checkpoint that `open_published` has opened."""
     # the weights that a model starts with are drawn in vain; a seeded run around this call goes on as if they were not
     with torch.random.fork_rng(devices=[]):
-        model, rules = reader.plan(published)
-    fill(model.to(dtype), rules, published.tensors, str(path))
+        model, rules = family_named(family)().plan(published)
+    fill(model.to(dtype), rules, published.tensors, published.where)
     return model.eval()
 
 

@@ -31,6 +31,20 @@ class Published:
     options: dict[str, Any]
 
 
+class Checkpoint(NamedTuple):
+    """A published checkpoint that a family can read.
+
+    Args:
+        name: on the hub.
+        parameters: how many our model has.
+        context: the longest input that it was made for; None: any.
+    """
+
+    name: str
+    parameters: int
+    context: int | None = None
+
+
 class Plan(NamedTuple):
     """A model of ours with fresh weights, and where each of them comes from."""
 
@@ -51,6 +65,8 @@ class Family:
     """Endings of tensor names by which the layout is known when the configuration does not say."""
     options: ClassVar[frozenset[str]] = frozenset()
     """What a caller of `load_pretrained` may add for this family."""
+    checkpoints: ClassVar[tuple[Checkpoint, ...]] = ()
+    """What is known to be published in this layout, for `helixwave pretrained list`."""
 
     def plan(self, published: Published) -> Plan:
         """The model for a published checkpoint, and a rule for each published tensor.
@@ -82,7 +98,7 @@ def family_of(asked: str | None, settings: Settings, names: Iterable[str], where
         if named not in FAMILIES:
             raise InputError(f"{where}: no published family named {named!r}. {nearest(named, FAMILIES)}")
         return str(named)
-    if {"format", "model", "backbone"} <= set(settings.values):
+    if is_own(settings):
         raise InputError(f"{where}: no published layout. {OWN}")
     names = sorted(names)
     found = [family for family in FAMILIES if _has_marks(family_named(family).marks, names)]
@@ -93,6 +109,11 @@ def family_of(asked: str | None, settings: Settings, names: Iterable[str], where
         f"{where}: the configuration has no model_type, and the tensors' names ({', '.join(names[:3])}, ...) "
         f"{problem}. Pass family=NAME. Known: {', '.join(FAMILIES)}."
     )
+
+
+def is_own(settings: Settings) -> bool:
+    """Whether a configuration is one that `helixwave.checkpoint.save` wrote."""
+    return {"format", "model", "backbone"} <= set(settings.values)
 
 
 def family_named(name: str) -> type[Family]:

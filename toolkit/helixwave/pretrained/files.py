@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ from torch import Tensor
 from helixwave.checkpoint import load_tensors
 from helixwave.errors import InputError
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    # of Lightning, as the first HyenaDNA models
+    "weights.ckpt",
+)
 """What the weights are called, in the order in which they are looked for."""
 TORCH_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 NEEDED = "config.json and one of model.safetensors (or its shards with model.safetensors.index.json), pytorch_model.bin"
@@ -31,11 +37,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: there are no weights, more than one candidate, or a file that is damaged or holds code.
     """
-    files = [path] if path.is_file() else _weights_in(path)
     tensors: dict[str, Tensor] = {}
-    for file in files:
+    for file in weight_files(path):
         tensors |= load_tensors(file) if file.suffix == ".safetensors" else _state_dict(_load_torch(file), file)
     return tensors
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files that hold the weights of `path`, which is one of them or a folder."""
+    return [path] if path.is_file() else _weights_in(path)
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], str]:
@@ -99,7 +109,7 @@ def _number(entry: dict[str, Any]) -> Any:
 
 def _load_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_settings_classes()):
             # about the pickle protocol of files that are refused all the same
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -113,6 +123,15 @@ def _load_torch(path: Path) -> Any:
     except (RuntimeError, EOFError, ValueError, LookupError, OSError) as error:
         reason = repr(error).split("\\n")[0]
         raise InputError(f"{path}: not a complete torch file ({reason}). Copy it again") from error
+
+
+def _settings_classes() -> list[Any]:
+    """What Lightning keeps of a run that Hydra configured: containers, which nothing resolves here."""
+    from omegaconf import DictConfig, ListConfig
+    from omegaconf.base import ContainerMetadata, Metadata
+    from omegaconf.nodes import AnyNode
+
+    return [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata, defaultdict, dict, list, int, Any]
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -45,6 +45,23 @@ def fetch(name: str, revision: str | None) -> Path:
         raise InputError(_refusal(name, error)) from error
 
 
+def cached(name: str, revision: str | None = None) -> Path:
+    """The folder in the hub's cache that an earlier `fetch` of `name` has filled; nothing is downloaded.
+
+    Raises:
+        InputError: the cache does not hold it.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    if not isinstance(config, str):
+        raise InputError(
+            f"{name}: neither a folder here nor in the cache of the Hugging Face hub. "
+            f"To download it: helixwave pretrained fetch {name}"
+        )
+    return Path(config).parent
+
+
 def _refusal(name: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0]
     return (

@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from helixwave.checkpoint import build_model
-from helixwave.pretrained.families import Family, Plan, Published
+from helixwave.pretrained.families import Checkpoint, Family, Plan, Published
 from helixwave.pretrained.rules import Rule, rule, same_names
 from helixwave.pretrained.settings import Settings
 from helixwave.pretrained.vocabulary import embedding_name, head_rules, numbered
@@ -30,6 +30,13 @@ class Mamba(Family):
     """Mamba-1: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023."""
 
     marks = ("mixer.x_proj.weight", "mixer.dt_proj.weight")
+    checkpoints = (
+        Checkpoint("state-spaces/mamba-130m", 129_135_360),
+        Checkpoint("state-spaces/mamba-370m", 371_516_416),
+        Checkpoint("state-spaces/mamba-790m", 793_204_224),
+        Checkpoint("state-spaces/mamba-1.4b", 1_372_178_432),
+        Checkpoint("state-spaces/mamba-2.8b", 2_768_345_600),
+    )
 
     def plan(self, published: Published) -> Plan:
         settings = published.settings
@@ -45,12 +52,7 @@ class Mamba(Family):
                 "conv_bias": settings.get("use_conv_bias", True),
             }
             return _plan(published, _transformers(settings, {"name": "mamba", **block}, tie=True))
-        options = settings.section("ssm_cfg")
-        options.expect("layer", "Mamba1")
-        renamed = {name: name for name in ("d_state", "d_conv", "expand", "dt_rank", "bias", "conv_bias")}
-        block = _renamed(options, renamed, _START_1)
-        if block.get("dt_rank") == "auto":
-            del block["dt_rank"]
+        block = block_options(settings.section("ssm_cfg"))
         return _plan(published, _state_spaces(settings, {"name": "mamba", **block}))
 
 
@@ -58,6 +60,13 @@ class Mamba2(Family):
     """Mamba-2: Dao and Gu, "Transformers are SSMs", 2024."""
 
     marks = ("mixer.dt_bias", "mixer.A_log", "mixer.norm.weight")
+    checkpoints = (
+        Checkpoint("state-spaces/mamba2-130m", 128_989_632),
+        Checkpoint("state-spaces/mamba2-370m", 368_346_624),
+        Checkpoint("state-spaces/mamba2-780m", 780_161_280),
+        Checkpoint("state-spaces/mamba2-1.3b", 1_343_757_312),
+        Checkpoint("state-spaces/mamba2-2.7b", 2_702_599_680),
+    )
 
     def plan(self, published: Published) -> Plan:
         settings = published.settings
@@ -85,6 +94,16 @@ class Mamba2(Family):
         block = {"d_head": 64, **_renamed(options, renamed, {*_START, "d_ssm", "rmsnorm", "norm_before_gate"})}
         block["dt_limit"] = _limits(block.get("dt_limit"))
         return _plan(published, _state_spaces(settings, {"name": "mamba2", **block}))
+
+
+def block_options(options: Settings) -> dict[str, Any]:
+    """The arguments of our block `mamba` in an `ssm_cfg` of Mamba-1."""
+    options.expect("layer", "Mamba1")
+    renamed = {name: name for name in ("d_state", "d_conv", "expand", "dt_rank", "bias", "conv_bias")}
+    block = _renamed(options, renamed, _START_1)
+    if block.get("dt_rank") == "auto":
+        del block["dt_rank"]
+    return block
 
 
 def _is_transformers(settings: Settings) -> bool:

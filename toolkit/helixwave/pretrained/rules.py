@@ -29,6 +29,7 @@ class Rule(NamedTuple):
         convert: from the published values to ours, in the same order of places.
         shape: the published shape, if it is not that of the places.
         same_as: it fills nothing, may be absent, and must equal the tensor with this published name.
+        values: it fills nothing and must hold these values, which follow from the configuration, but for rounding.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Rule(NamedTuple):
     convert: Callable[[Tensor], Tensor] | None = None
     shape: tuple[int, ...] | None = None
     same_as: str | None = None
+    values: Tensor | None = None
 
 
 def rule(name: str, *ours: str | Place, convert: Callable[[Tensor], Tensor] | None = None) -> Rule:
@@ -66,11 +68,7 @@ def fill(model: nn.Module, rules: Iterable[Rule], tensors: dict[str, Tensor], wh
     for name, tensor in tensors.items():
         _expect_form(by_name[name], tensor, ours, where)
     for name, tensor in tensors.items():
-        twin = by_name[name].same_as
-        if twin is not None and not torch.equal(tensor, tensors[twin]):
-            raise InputError(
-                f"{where}: {name} differs from {twin}, but the configuration ties them. Set the tie to false there"
-            )
+        _expect_values(by_name[name], tensor, tensors, where)
     with torch.no_grad():
         for name, tensor in tensors.items():
             _copy(by_name[name], tensor, ours)
@@ -108,21 +106,47 @@ def _expect_names(rules: dict[str, Rule], tensors: dict[str, Tensor], where: str
 
 
 def _expect_form(given: Rule, tensor: Tensor, ours: dict[str, Tensor], where: str) -> None:
-    if not tensor.is_floating_point():
-        raise InputError(
-            f"{where}: {given.name} has dtype {tensor.dtype}, expected floating point. Quantised weights are not read"
-        )
     if given.same_as is not None:
         return
-    shape = given.shape or _shape(given.places, ours)
+    is_float = given.values is None or given.values.is_floating_point()
+    if tensor.is_floating_point() != is_float:
+        expected = "floating point. Quantised weights are not read" if is_float else "whole numbers"
+        raise InputError(f"{where}: {given.name} has dtype {tensor.dtype}, expected {expected}")
+    shape = _shape(given, ours)
     if tuple(tensor.shape) != shape:
         raise InputError(
             f"{where}: {given.name} has shape {list(tensor.shape)}, the configuration makes it {list(shape)}"
         )
 
 
-def _shape(places: Sequence[Place], ours: dict[str, Tensor]) -> tuple[int, ...]:
-    parts = [place.of(ours) for place in places]
+def _expect_values(given: Rule, tensor: Tensor, tensors: dict[str, Tensor], where: str) -> None:
+    """Raise InputError if what fills nothing differs from what it repeats."""
+    if given.same_as is not None:
+        twin = tensors[given.same_as]
+        if tensor.dtype != twin.dtype or not torch.equal(tensor, twin):
+            raise InputError(
+                f"{where}: {given.name} differs from {given.same_as}, but the configuration ties them. "
+                "If it has an entry for that, set it to false"
+            )
+    if given.values is not None and not _agree(tensor, given.values):
+        raise InputError(
+            f"{where}: {given.name} holds other values than follow from the configuration. Is it of these weights?"
+        )
+
+
+def _agree(tensor: Tensor, values: Tensor) -> bool:
+    if not values.is_floating_point():
+        return torch.equal(tensor.to(values.dtype), values)
+    tolerance = 1e-5 + torch.finfo(tensor.dtype).eps
+    return torch.allclose(tensor.float(), values.float(), rtol=tolerance, atol=tolerance)
+
+
+def _shape(given: Rule, ours: dict[str, Tensor]) -> tuple[int, ...]:
+    if given.shape is not None:
+        return given.shape
+    if given.values is not None:
+        return tuple(given.values.shape)
+    parts = [place.of(ours) for place in given.places]
     return (sum(len(part) for part in parts), *parts[0].shape[1:])
 
 

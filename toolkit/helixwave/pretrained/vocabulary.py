@@ -3,11 +3,21 @@
 from helixwave.errors import InputError
 from helixwave.pretrained.families import Published
 from helixwave.pretrained.rules import Rule, rule
+from helixwave.pretrained.settings import Settings
 
 
 def numbered(n_token: int) -> list[str]:
     """Names for tokens of which only the number is published: their ids."""
     return [str(i) for i in range(n_token)]
+
+
+def label_names(settings: Settings, n_class: int) -> list[str]:
+    """Names of the classes of a published classifier: those of `id2label`, or their numbers."""
+    labels = settings.section("id2label")
+    names = [str(labels.get(str(i), i)) for i in range(n_class)]
+    if labels.values and len(labels.values) != n_class:
+        raise InputError(f"{labels.where} has {len(labels.values)} entries, but the head has {n_class} classes")
+    return names
 
 
 def embedding_name(published: Published, *names: str, second: bool) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from helixwave.checkpoint import build_model
 from helixwave.errors import InputError
-from helixwave.pretrained.families import Family, Plan, Published
+from helixwave.pretrained.families import Checkpoint, Family, Plan, Published
 from helixwave.pretrained.rules import Place, Rule, rule
 from helixwave.pretrained.settings import Settings
 from helixwave.pretrained.vocabulary import embedding_name, head_rules, numbered
@@ -22,6 +22,7 @@ class XLSTMLarge(Family):
     """
 
     marks = ("mlstm_layer.multihead_norm.weight", "norm_ffn.weight")
+    checkpoints = (Checkpoint("NX-AI/xLSTM-7b", 6_865_424_896),)
 
     def plan(self, published: Published) -> Plan:
         settings = published.settings

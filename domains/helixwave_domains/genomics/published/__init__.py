@@ -1,0 +1,1 @@
+"""Published models of DNA, for `helixwave.load_pretrained`."""
