@@ -74,8 +74,8 @@ def test_state_carry_of_a_padded_batch(causal_block: nn.Module) -> None:
 
 
 def test_streaming_equals_the_parallel_form(causal_block: nn.Module) -> None:
-    """One token at a time, through three chunks and a part of one, with a state that does not grow."""
-    x = inputs(2, 200)
+    """One token at a time, over 512 of them, with a state that does not grow."""
+    x = inputs(2, 512)
     with torch.no_grad():
         whole, _ = causal_block(x)
         y, state = causal_block(x[:, :1])
