@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
-from helixwave.pictures import as_png, as_svg, confusion_picture, learning_curves, roc_picture
+from helixwave.pictures import as_png, as_svg, class_curves, confusion_picture, learning_curves, roc_picture
 from helixwave.recipe import Recipe, load_recipe, to_yaml
 from helixwave.report import write_report
 from helixwave.results import Results, write_results
@@ -24,7 +24,8 @@ FETCHED = re.compile(
 def pictures(classes):
     rng = np.random.default_rng(0)
     truth, p = rng.integers(0, len(classes), 50), rng.random((50, len(classes)))
-    return [confusion_picture(truth, p, classes), roc_picture(truth, p, classes), learning_curves(HISTORY, "accuracy")]
+    curves = class_curves(truth, p, classes)
+    return [confusion_picture(truth, p, classes), roc_picture(curves), learning_curves(HISTORY, "accuracy")]
 
 
 def results(score, baseline):
@@ -130,7 +131,7 @@ def test_png_is_a_data_url():
 def test_roc_of_many_points_is_thinned():
     rng = np.random.default_rng(0)
     truth, p = rng.integers(0, 2, 5000), rng.random((5000, 2))
-    curve = roc_picture(truth, p, ["a", "b"]).figure.axes[0].lines[0].get_xydata()
+    curve = roc_picture(class_curves(truth, p, ["a", "b"])).figure.axes[0].lines[0].get_xydata()
     assert len(curve) <= 400
     assert (curve[0].tolist(), curve[-1].tolist()) == ([0, 0], [1, 1])
 

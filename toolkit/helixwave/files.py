@@ -1,11 +1,13 @@
 """Writing files so that a reader never sees half of one, and the folder for those that can be had again."""
 
 import errno
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +38,21 @@ def atomic_write(path: Path | str, mode: str = "w", encoding: str = "utf-8") -> 
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def write_table(path: Path | str, columns: Mapping[str, Iterable[Any]]) -> None:
+    """Write columns of one length as TSV; numbers with fractions to six digits, NaN as an empty cell."""
+    with atomic_write(path) as f:
+        f.write("\t".join(map(_cell, columns)) + "\n")
+        for row in zip(*columns.values(), strict=True):
+            f.write("\t".join(map(_cell, row)) + "\n")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    # white space inside a name would begin another cell or row
+    return " ".join(str(value).split())
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import nn
 
 from helixwave import __version__
 from helixwave.data import Picture
-from helixwave.files import atomic_write
+from helixwave.files import atomic_write, write_table
 from helixwave.recipe import Recipe
 from helixwave.report import write_report
 from helixwave.run_folder import RunFolder
@@ -61,7 +61,7 @@ class Results:
 def write_results(
     folder: RunFolder, recipe: Recipe, results: Results, data: dict[str, Any], pictures: list[Picture], model: nn.Module
 ) -> None:
-    """Write `results.json`, the checkpoint's card and, last, the report, which marks the run as complete."""
+    """Write `results.json`, tables, the checkpoint's card and, last, the report, which marks the run as complete."""
     facts = {
         "test": results.model,
         "test_parts": results.parts,
@@ -77,6 +77,9 @@ def write_results(
         f.write("\n")
     with atomic_write(folder.checkpoint / "card.md") as f:
         f.write(_card(recipe, results))
+    for picture in pictures:
+        if picture.table is not None:
+            write_table(folder.tables / picture.table_name, picture.table)
     write_report(folder.report, recipe, results, data, pictures, model)
 
 

@@ -19,6 +19,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint"
         self.results = self.path / "results.json"
         self.report = self.path / "report.html"
+        self.tables = self.path / "tables"
 
     def create(self, recipe: Recipe) -> None:
         """Write the resolved recipe. A folder that holds something else is left alone.

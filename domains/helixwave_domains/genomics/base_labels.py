@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from helixwave_domains.genomics.bed import read_intervals
 from helixwave_domains.genomics.encoded import EncodedGenome, read_encoded
+from helixwave_domains.genomics.label_model import DNALabelModel
 from helixwave_domains.genomics.regions import Region, expect_inside, split_regions
 from helixwave_domains.genomics.vocabulary import DNA
 from helixwave_domains.genomics.window_splits import RandomWindows, WindowSplit, expect_windows, side_by_side
@@ -82,7 +83,17 @@ class LabelledWindows:
         return {**facts, "ambiguity codes read as unknown": self.genome.iupac}
 
     def export(self, model: Any, folder: Path) -> list[Picture]:
-        return []
+        """What a classifier of bases reads around single test bases, and how it sees them all."""
+        if not isinstance(model, DNALabelModel) or model.predicts != "class":
+            return []
+        from helixwave_domains.genomics.genome_page import Stretch, base_page
+
+        tested = [Stretch(r.contig, r.start, self._ids(r), self._target(r)) for r in self.regions["test"]]
+        return base_page(model, tested, self.classes)
+
+    def _ids(self, region: Region) -> NDArray[np.uint8]:
+        offset = self.genome.offsets[region.contig]
+        return self.genome.ids[offset + region.start : offset + region.end]
 
     def _target(self, region: Region) -> NDArray[np.int16]:
         offset = self.genome.offsets[region.contig]

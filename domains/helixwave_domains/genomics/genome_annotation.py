@@ -83,7 +83,9 @@ class GenomeAnnotation:
         return facts
 
     def export(self, model: "ReadingFrameAnnotator", folder: Path) -> list[Picture]:
-        """The predicted genes of the whole genome as GFF3 and BED, and the track of the first record."""
+        """The predicted genes of the whole genome as GFF3 and BED; the track of the first record, the genome page."""
+        from helixwave_domains.genomics.genome_page import Stretch, base_page
+
         probabilities = {genome.name: model.predict(genome.sequence) for genome in self.genomes}
         found = {name: (len(p), segments(p)) for name, p in probabilities.items()}
         write_gff3(folder / "predicted.gff3", found)
@@ -95,7 +97,8 @@ class GenomeAnnotation:
             "Annotated reading frames above, predicted ones below, for the whole record. Shaded: the test blocks, "
             "which were not used in training. Grey: not scored."
         )
-        return [Picture(f"Genome track of {first.name}", caption, figure)]
+        tested = [Stretch(b.record, b.start, b.ids, b.target) for b in self.blocks if b.part == "test"]
+        return [Picture(f"Genome track of {first.name}", caption, figure), *base_page(model, tested, self.classes)]
 
 
 class _Block:

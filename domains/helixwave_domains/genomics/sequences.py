@@ -12,6 +12,7 @@ from helixwave.errors import InputError
 from sklearn.model_selection import train_test_split
 
 from helixwave_domains.genomics.alphabet import PAD, A, T, count_iupac, encode, reverse_complement
+from helixwave_domains.genomics.label_model import DNALabelModel
 from helixwave_domains.genomics.labels import (
     LabelledSequences,
     LabelStyle,
@@ -92,7 +93,12 @@ class SequenceData:
         return {**facts, "ambiguity codes read as unknown": ambiguous, **self.dropped}
 
     def export(self, model: Any, folder: Path) -> list[Picture]:
-        return []
+        """What a classifier reads in single test sequences, and how it sees them all."""
+        if not isinstance(model, DNALabelModel) or model.predicts != "class":
+            return []
+        from helixwave_domains.genomics.genome_page import sequence_page
+
+        return sequence_page(model, self.parts["test"])
 
 
 class UciSplice(SequenceData):

@@ -1,5 +1,7 @@
 """What a data set offers to the trainer, whatever its field."""
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict
@@ -34,11 +36,21 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure for the report with the sentence that says what to see in it."""
+    """A figure for the report with the sentence that says what to see in it.
+
+    Args:
+        table: what it shows as columns of one length; written beside the report, named after the title.
+    """
 
     title: str
     caption: str
     figure: "Figure"
+    table: Mapping[str, Iterable[Any]] | None = None
+
+    @property
+    def table_name(self) -> str:
+        """The file of the table."""
+        return f"{re.sub(r'[^a-z0-9]+', '_', self.title.lower()).strip('_')}.tsv"
 
 
 class Split(Protocol):

@@ -16,7 +16,13 @@ from torchmetrics.classification import (
 from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
 from helixwave.objectives.objective import Objective, expect_targets
-from helixwave.pictures import confusion_picture, roc_picture
+from helixwave.pictures import (
+    calibration_picture,
+    class_curves,
+    confusion_picture,
+    precision_recall_picture,
+    roc_picture,
+)
 
 Metric = Literal["accuracy", "macro_f1", "mcc", "auroc"]
 
@@ -60,10 +66,17 @@ class Classification(Objective):
         return _OfProbabilities({name: make[name]() for name in self.names})
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
-        """The confusion matrix and the receiver operating characteristic on the test split."""
+        """Confusion matrix, curves of each class, and calibration on the test split."""
         probabilities = torch.as_tensor(outputs).exp().numpy()
         truth = target.numpy()
-        return [confusion_picture(truth, probabilities, self.classes), roc_picture(truth, probabilities, self.classes)]
+        curves = class_curves(truth, probabilities, self.classes)
+        confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == truth
+        return [
+            confusion_picture(truth, probabilities, self.classes),
+            roc_picture(curves),
+            precision_recall_picture(curves),
+            calibration_picture(confidence, correct, "Probabilities of the predicted class"),
+        ]
 
 
 class _OfProbabilities(MetricCollection):

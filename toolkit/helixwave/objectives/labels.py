@@ -13,7 +13,7 @@ from helixwave.data.source import Picture
 from helixwave.objectives.collected import Collected, Score
 from helixwave.objectives.objective import Objective, expect_targets
 from helixwave.outputs import Predicts
-from helixwave.pictures import labels_roc_picture
+from helixwave.pictures import calibration_picture, label_curves, precision_recall_picture, roc_picture
 
 Metric = Literal["auroc", "auprc"]
 
@@ -50,8 +50,14 @@ class MultiLabel(Objective):
         return Collected({"auroc": _with_both(roc_auc_score), "auprc": _with_both(average_precision_score)})
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
-        """The receiver operating characteristic of each label on the test split."""
-        return [labels_roc_picture(target.numpy(), outputs.sigmoid().numpy(), self.classes)]
+        """Curves of each label, and calibration on the test split."""
+        probabilities, truth = outputs.sigmoid().numpy(), target.numpy()
+        curves, known = label_curves(truth, probabilities, self.classes), ~np.isnan(truth)
+        return [
+            roc_picture(curves),
+            precision_recall_picture(curves),
+            calibration_picture(probabilities[known], truth[known], "Probabilities of all labels"),
+        ]
 
 
 def _with_both(score: Callable[..., Any]) -> Score:
