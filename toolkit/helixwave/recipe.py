@@ -239,7 +239,8 @@ def _section(name: str, config: Config, key: str) -> Config:
 
 
 def _first_key(key: str) -> str:
-    return next(iter(signature_of(_SECTIONS[key]).parameters)) if key in _SECTIONS else "d_model"
+    section = {**_SECTIONS, "start": Start}.get(key)
+    return next(iter(signature_of(section).parameters)) if section else "d_model"
 
 
 def _compose(name: str, overrides: list[str]) -> Config:

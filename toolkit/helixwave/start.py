@@ -26,6 +26,9 @@ def read_model(place: str) -> Any:
         InputError: there is none, it is damaged, or it is no whole model.
     """
     folder = Path(place).expanduser()
+    if not folder.exists() and folder.parent != Path() and folder.parent.is_dir():
+        # a slip in a path is no name on the hub, where it would be looked for at length
+        raise InputError(f"start: there is no {place}. Expected the folder of a run or of a checkpoint")
     if not _is_ours(folder):
         model = load_pretrained(place)
         if not hasattr(model, "config"):
