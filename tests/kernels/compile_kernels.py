@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("operator", nargs="+", choices=[op.__name__ for op in OPS if "triton" in op.impls])
     parser.add_argument("--target", nargs="+", default=TARGETS, metavar="80:float32")
     parser.add_argument("--first", action="store_true", help="only the first variant of each operator")
-    parser.add_argument("--size", nargs="+", default=[], metavar="P=128", help="other sizes than the bench's")
+    parser.add_argument(
+        "--size", nargs="+", default=[], metavar="P=128", help="other than the bench's, of axes that there are"
+    )
     parser.add_argument("--cubin", action="store_true", help="go on to machine code, not only to PTX")
     arguments = parser.parse_args()
     if not arguments.cubin:
@@ -58,7 +60,8 @@ def main() -> None:
 def compile_operator(op: Op, arguments: argparse.Namespace) -> None:
     cases = importlib.import_module(f"helixwave_kernels.{op.__name__}.cases")
     sizes = {"T": 300} | cases.MEASURED
-    sizes |= {name: int(size) for name, _, size in (part.partition("=") for part in arguments.size)}
+    given = {name: int(size) for name, _, size in (part.partition("=") for part in arguments.size)}
+    sizes |= {name: size for name, size in given.items() if name in sizes}
     seen: set[str] = set()
     for variant in cases.VARIANTS[: 1 if arguments.first else None]:
         for target in arguments.target:
