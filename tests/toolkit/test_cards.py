@@ -48,7 +48,7 @@ def url(tmp_path):
 @pytest.mark.parametrize("name", CARDS)
 def test_card_has_its_facts(name):
     card = read_card(name)
-    assert all([card.title, card.licence, card.citation, card.files])
+    assert all([card.title, card.licence, card.citation, card.files or card.supplied])
     assert card.homepage.startswith("https://")
     assert card.page.startswith("# ")
     assert "**Splits.**" in card.page
@@ -59,6 +59,9 @@ def test_card_has_its_facts(name):
         assert file.bytes > 0
         assert file.url is None or file.url.startswith("https://")
     assert card.size == sum(file.bytes for file in card.files)
+    for part in card.supplied:
+        assert part.path
+        assert part.url.startswith("https://")
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -73,7 +76,7 @@ def test_files_that_ship_are_as_published(name, folder):
 @pytest.mark.parametrize("name", CARDS)
 def test_real_files_are_as_published(name, data_folder, monkeypatch):
     monkeypatch.setenv("HELIXWAVE_DATA", str(data_folder))
-    assert set(read_card(name).verify().values()) == {"ok"}
+    assert set(read_card(name).verify().values()) <= {"ok"}
 
 
 def test_unknown_card():

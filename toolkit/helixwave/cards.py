@@ -29,6 +29,14 @@ class CardFile:
 
 
 @dataclass(frozen=True)
+class Supplied:
+    """What the user brings, as it is large, changes or may not be passed on: what it is, and where it can be had."""
+
+    path: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Card:
     """A data set's facts."""
 
@@ -39,6 +47,7 @@ class Card:
     citation: str
     files: tuple[CardFile, ...]
     page: str
+    supplied: tuple[Supplied, ...] = ()
 
     @property
     def size(self) -> int:
@@ -116,7 +125,8 @@ def read_card(name: str) -> Card:
     _, front, body = page.split("---\n", 2)
     facts: dict[str, Any] = yaml.safe_load(front)
     listed = tuple(CardFile(**file) for file in facts.pop("files"))
-    return Card(name=name, files=listed, page=body.strip(), **facts)
+    supplied = tuple(Supplied(**file) for file in facts.pop("supplied", []))
+    return Card(name=name, files=listed, page=body.strip(), supplied=supplied, **facts)
 
 
 def data_folder() -> Path:

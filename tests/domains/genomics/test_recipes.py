@@ -17,20 +17,50 @@ SMALLER = {
     "genomics/splice": ["baseline.strengths=[0.1]"],
     "genomics/tfbs": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
     "genomics/classify": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+    "genomics/genomic_benchmarks": ["data.task=demo_human_or_worm", "baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+    "genomics/nucleotide_transformer": ["data.task=H3K4me1", "baseline.sizes=[3]", "baseline.strengths=[0.1]"],
 }
 
 
-def table(folder: Path) -> Path:
+def table(folder: Path) -> str:
     rng = np.random.default_rng(0)
     rows = [f"{''.join(rng.choice(list('ACGT'), 20 + i % 7))},{'xy'[i % 2]}" for i in range(60)]
     path = folder / "labels.csv"
     path.write_text("sequence,label\n" + "\n".join(rows) + "\n")
-    return path
+    return f"data.table={path}"
+
+
+def letters(count: int, first: int = 0) -> list[str]:
+    numbers = range(first, first + count)
+    return ["".join(np.random.default_rng(i).choice(list("ACGT"), 20 + i % 7)) for i in numbers]
+
+
+def one_fasta(folder: Path) -> str:
+    """A benchmark as one file."""
+    headers = [
+        f"s{i} split={'test' if i % 5 == 0 else 'train'} class={'human' if i % 2 else 'worm'}" for i in range(60)
+    ]
+    rows = zip(headers, letters(60), strict=True)
+    (folder / "benchmark.fa").write_text("".join(f">{header}\n{sequence}\n" for header, sequence in rows))
+    return f"data.fasta={folder / 'benchmark.fa'}"
+
+
+def task(folder: Path) -> str:
+    """A task of the Nucleotide Transformer."""
+    (folder / "H3K4me1").mkdir()
+    for part, count, first in (("train", 40, 0), ("test", 12, 40)):
+        rows = [f">chr{i // 2}|{i % 2}\n{sequence}\n" for i, sequence in enumerate(letters(count, first))]
+        (folder / "H3K4me1" / f"{part}.fna").write_text("".join(rows))
+    return f"data.folder={folder}"
 
 
 def overrides(name: str, folder: Path) -> list[str]:
-    own = [f"data.table={table(folder)}"] if name == "genomics/classify" else []
-    return [*TINY, *SMALLER[name], *own]
+    make = {
+        "genomics/classify": table,
+        "genomics/genomic_benchmarks": one_fasta,
+        "genomics/nucleotide_transformer": task,
+    }
+    return [*TINY, *SMALLER[name], *([make[name](folder)] if name in make else [])]
 
 
 def run_tiny(name: str, folder: Path, *more: str) -> RunFolder:
@@ -91,3 +121,28 @@ def test_classify(backbone: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["genomics/splice", "genomics/tfbs"])
 def test_recipes_on_published_data(name: str, tmp_path: Path, data_folder: Path) -> None:
     check_run(run_tiny(name, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "monitor"), [("genomics/genomic_benchmarks", "accuracy"), ("genomics/nucleotide_transformer", "mcc")]
+)
+def test_benchmarks_are_judged_as_published_unless_the_recipe_says_otherwise(
+    name: str, monitor: str, tmp_path: Path
+) -> None:
+    place = run_tiny(name, tmp_path)
+    check_run(place)
+    scores = json.loads(place.results.read_text())
+    assert scores["monitor"] == monitor
+    assert {"mcc", "macro_f1", "accuracy"} <= scores["test"].keys()
+    assert scores["data"]["test sequences that are training sequences too"] == 0
+    page = place.report.read_text()
+    for title in ("Precision and recall", "Calibration", "In-silico mutagenesis", "Embeddings"):
+        assert f"<h2>{title}</h2>" in page
+    tables = {path.name for path in place.tables.iterdir()}
+    assert {"embeddings.tsv", "calibration.tsv", "in_silico_mutagenesis.tsv"} <= tables
+    assert "Numbers: tables/embeddings.tsv." in page
+
+
+def test_the_metric_of_a_benchmark_can_be_another(tmp_path: Path) -> None:
+    place = run_tiny("genomics/genomic_benchmarks", tmp_path, "objective.monitor=auroc", "baseline=null")
+    assert json.loads(place.results.read_text())["monitor"] == "auroc"

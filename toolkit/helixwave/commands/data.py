@@ -27,6 +27,7 @@ def list_cards() -> None:
         card = read_card(name)
         here = sum(card.locate(file.path) is not None for file in card.files)
         status = "here" if here == len(card.files) else f"{here} of {len(card.files)} files"
+        status = status if card.files else "you bring it"
         table.add_row(*map(escape, (name, card.title, card.licence, f"{card.size / 1e6:.1f} MB", status)))
     console = Console(highlight=False)
     console.print(table)
@@ -40,8 +41,11 @@ def fetch(names: Names = None) -> None:
     Example: helixwave data fetch uci_splice
     """
     for name in names or card_names():
-        for path in read_card(name).fetch():
+        card = read_card(name)
+        for path in card.fetch():
             print(path)
+        for part in card.supplied:
+            print(f"{name}: bring {part.path} from {part.url}")
 
 
 @app.command()

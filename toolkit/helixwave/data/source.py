@@ -72,7 +72,8 @@ class Source(Protocol):
     """A data set, split. Registered under `helixwave.datasets`; its constructor's arguments stand in the recipe.
 
     It may also have what `helixwave.data.views` asks for: a `vocabulary`, if its inputs are tokens, so that a language
-    model can learn them; `test_parts`, and splits with `at(epoch)`.
+    model can learn them; `test_parts`, and splits with `at(epoch)`. A published benchmark has the `metric` that others
+    report, which judges a run where the recipe names none.
     """
 
     classes: list[str]
