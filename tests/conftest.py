@@ -4,12 +4,21 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
-# without a GPU, kernels in Triton run in its interpreter, which must be asked for before anything imports triton
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without a GPU, kernels in Triton run in its interpreter, which must be asked for before anything imports triton.
+
+    A process that only hands out the tests to others loads no torch.
+    """
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
+
 
 # a busy machine is no error
 settings.register_profile("any machine", deadline=None)
