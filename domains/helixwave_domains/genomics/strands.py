@@ -6,14 +6,17 @@ from helixwave.errors import InputError
 from helixwave.lengths import reverse_valid
 from torch import Tensor, nn
 
+from helixwave_domains.genomics.tokenizer import Tokenizer
+
 
 class BothStrands(nn.Module):
     """What models of DNA have in common: token ids in, hidden states of either strand out.
 
-    A model that inherits it has a `backbone`, embeds ids in `_embedded`, and calls `keep_complement`.
+    A model that inherits it has a `backbone` and a `tokenizer`, embeds ids in `_embedded`, and calls `keep_complement`.
     """
 
     backbone: Backbone
+    tokenizer: Tokenizer
     base_complement: Tensor
 
     def keep_complement(self, complement: list[int]) -> None:
