@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from helixwave_domains.genomics.alphabet import UNK, A, T, encode
 from helixwave_domains.genomics.fasta import FastaFile, read_fasta
 from helixwave_domains.genomics.fasta_index import cached_place
+from helixwave_domains.genomics.sources import existing_file
 
 _SMALL = 2**24
 
@@ -62,16 +63,17 @@ def read_encoded(path: Path | str) -> EncodedGenome:
     Raises:
         InputError: no FASTA, or a letter that is none of DNA.
     """
+    path = existing_file(path, "FASTA file")
+    store = cached_place(path, ".zarr")
+    if store.exists():
+        return _genome(path, *read_windows(store))
     with read_fasta(path) as fasta:
+        facts: dict[str, Any] = {"records": list(fasta.lengths.items()), "gaps": [], "iupac": 0}
         total = sum(fasta.lengths.values())
-        facts: dict[str, Any] = {"gaps": [], "iupac": 0}
         if total <= _SMALL:
-            ids = np.concatenate(list(_pieces(fasta, facts)))
-            return _genome(fasta, ids, facts)
-        store = cached_place(fasta.path, ".zarr")
-        if not store.exists():
-            write_windows(store, total, _pieces(fasta, facts), facts)
-        return _genome(fasta, *read_windows(store))
+            return _genome(path, np.concatenate(list(_pieces(fasta, facts))), facts)
+        write_windows(store, total, _pieces(fasta, facts), facts)
+    return _genome(path, *read_windows(store))
 
 
 def _pieces(fasta: FastaFile, facts: dict[str, Any]) -> Iterator[NDArray[np.uint8]]:
@@ -85,11 +87,12 @@ def _pieces(fasta: FastaFile, facts: dict[str, Any]) -> Iterator[NDArray[np.uint
         yield ids
 
 
-def _genome(fasta: FastaFile, ids: NDArray[np.uint8], facts: dict[str, Any]) -> EncodedGenome:
-    ends = np.cumsum(list(fasta.lengths.values())).tolist()
-    offsets = dict(zip(fasta.names, [0, *ends[:-1]], strict=True))
+def _genome(path: Path, ids: NDArray[np.uint8], facts: dict[str, Any]) -> EncodedGenome:
+    lengths = dict(facts["records"])
+    ends = np.cumsum(list(lengths.values())).tolist()
+    offsets = dict(zip(lengths, [0, *ends[:-1]], strict=True))
     gaps = np.array(facts["gaps"], dtype=np.int64).reshape(-1, 2)
-    return EncodedGenome(fasta.path, ids, offsets, dict(fasta.lengths), gaps, facts["iupac"])
+    return EncodedGenome(path, ids, offsets, lengths, gaps, facts["iupac"])
 
 
 def _runs(flags: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -65,12 +65,10 @@ class DnaWindows:
         warmup_length: int | None = None,
         warmup_tokens: int | None = None,
     ):
-        for name, value in (("length", length), ("windows", windows), ("evaluated", evaluated)):
-            if value is not None and value < 1:
-                raise InputError(f"data: {name} is {value}, expected at least 1")
+        _expect_positive(length=length, windows=windows, evaluated=evaluated)
         self.classes: list[str] = []
         path, excluded = _chloroplast() if fasta is None else (fasta, [])
-        self.genome, self.length, self.sampling = read_encoded(path), length, sampling
+        self.genome, self.length = read_encoded(path), length
         self.regions = split_regions(
             str(self.genome.path),
             self.genome.lengths,
@@ -87,11 +85,11 @@ class DnaWindows:
         split = WindowSplit(self.genome, tiles["train"], length, either_strand=either_strand)
         drawn = windows or max(1, sum(map(len, self.regions["train"])) // length)
         self.train = split if sampling == "tiled" else RandomWindows(split, self.regions["train"], drawn, warmup)
-        self.validation = WindowSplit(self.genome, _spaced(tiles["validation"], evaluated), length)
+        self.validation = self._evaluated(tiles["validation"], evaluated)
         by_contig = _by_contig(self.genome, tiles["test"])
-        spaced = {contig: _spaced(starts, evaluated) for contig, starts in by_contig.items()}
-        self.test_parts = {contig: WindowSplit(self.genome, starts, length) for contig, starts in spaced.items()}
-        self.test = WindowSplit(self.genome, np.concatenate(list(spaced.values())), length)
+        self.test_parts = {contig: self._evaluated(starts, evaluated) for contig, starts in by_contig.items()}
+        starts = np.concatenate([part.starts for part in self.test_parts.values()])
+        self.test = WindowSplit(self.genome, starts, length)
 
     def describe(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"genome": f"{self.genome.path.name}, {len(self.genome.ids):,} bases"}
@@ -109,6 +107,11 @@ class DnaWindows:
     def export(self, model: Any, folder: Path) -> list[Picture]:
         return []
 
+    def _evaluated(self, starts: NDArray[np.int64], most: int) -> WindowSplit:
+        """At most so many of the windows, evenly spaced."""
+        kept = np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int)
+        return WindowSplit(self.genome, starts[kept], self.length)
+
     def _tiles(self, part: str, regions: list[Region]) -> NDArray[np.int64]:
         """Windows side by side with at least one base; the others are counted."""
         where = f"the {part} regions of {self.genome.path}"
@@ -120,6 +123,12 @@ class DnaWindows:
         if (unknown == self.length).all():
             raise InputError(f"data: each window of {where} holds N or other unknown bases alone. Choose other regions")
         return starts[unknown < self.length]
+
+
+def _expect_positive(**values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < 1:
+            raise InputError(f"data: {name} is {value}, expected at least 1")
 
 
 def _chloroplast() -> tuple[Path, list[Region]]:
@@ -142,11 +151,6 @@ def _warmup(length: int | None, tokens: int | None, full: int, sampling: str) ->
     if length not in doubled:
         raise InputError(f"data: warmup_length is {length}, expected one that doubles up to {full}: {doubled[::-1]}")
     return Warmup(length, tokens)
-
-
-def _spaced(starts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """At most so many, evenly spaced."""
-    return starts[np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int)]
 
 
 def _by_contig(genome: EncodedGenome, starts: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:

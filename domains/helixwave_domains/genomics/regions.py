@@ -58,17 +58,13 @@ def split_regions(
     for interval in intervals:
         expect_inside(where, lengths, interval)
     by_contig = validation_contigs is not None or test_contigs is not None
-    named = _split_names(intervals)
-    if named and by_contig:
-        raise InputError(f"data: {bed} says what is for what; leave out data.validation_contigs and data.test_contigs")
-    order = {name: i for i, name in enumerate(lengths)}
-    if named:
-        pairs = list(zip(intervals, named, strict=True))
-        parts = {part: _joined((interval for interval, own in pairs if own == part), order) for part in PARTS}
-        _refuse_overlap(bed or "", parts)
+    if names := _split_names(intervals):
+        if by_contig:
+            raise InputError(f"data: {bed} says what is for what; leave out data.validation_contigs and test_contigs")
+        parts = _by_name(bed or "", intervals, names, lengths)
     else:
         whole = [Region(name, 0, length) for name, length in lengths.items()]
-        regions = _joined(intervals, order) if bed is not None else _without(whole, excluded)
+        regions = _joined(intervals, lengths) if bed is not None else _without(whole, excluded)
         if by_contig:
             parts = _by_contig(where, lengths, regions, validation_contigs or [], test_contigs or [])
         else:
@@ -104,8 +100,18 @@ def _split_names(intervals: list[BedInterval]) -> list[str]:
     return [_SPLITS[interval.name.lower()] for interval in intervals]
 
 
-def _joined(intervals: Iterable[BedInterval], order: Mapping[str, int]) -> list[Region]:
-    """Intervals in order, those that touch or overlap as one."""
+def _by_name(
+    bed: str, intervals: list[BedInterval], names: list[str], lengths: Mapping[str, int]
+) -> dict[str, list[Region]]:
+    pairs = list(zip(intervals, names, strict=True))
+    parts = {part: _joined((interval for interval, name in pairs if name == part), lengths) for part in PARTS}
+    _refuse_overlap(bed, parts)
+    return parts
+
+
+def _joined(intervals: Iterable[BedInterval], lengths: Mapping[str, int]) -> list[Region]:
+    """Intervals in the order of the records, those that touch or overlap as one."""
+    order = {name: i for i, name in enumerate(lengths)}
     joined: list[Region] = []
     for interval in sorted(intervals, key=lambda i: (order[i.contig], i.start)):
         last = joined[-1] if joined else None
