@@ -184,8 +184,8 @@ def _is_vcf(path: Path, line: bytes) -> bool:
         return True
     if is_record(line) and next(_alleles(0, 0, line)).status is Status.MALFORMED:
         raise InputError(
-            f"{path}: no VCF: there is no header '##fileformat=VCF...', and the first record, {text(line[:40].rstrip())!r}, "
-            f"is not CHROM, POS, ID, REF and ALT with tabs between them."
+            f"{path}: no VCF: there is no header '##fileformat=VCF...', and the first record, "
+            f"{text(line[:40].rstrip())!r}, is not CHROM, POS, ID, REF and ALT with tabs between them."
         )
     return is_record(line)
 
