@@ -123,6 +123,8 @@ def plan(recipe: str, overrides: list[str], backbones: str, n_seed: int, folder:
     if repeated:
         raise InputError(f"--backbones {backbones}: expected different names, got {repeated[0]!r} twice")
     base = load_recipe(recipe, overrides)
+    if base.estimator is not None:
+        raise InputError(f"{recipe}: its estimator has no backbone to exchange. Compare another recipe")
     runs = []
     for label, slug in zip(labels, slugs, strict=True):
         config = _with_backbone(base, overrides, label).config

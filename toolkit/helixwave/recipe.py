@@ -115,6 +115,10 @@ class Batches:
 _SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
 _PARTS: dict[str, Registry] = {"model": MODELS, "data": DATA, "objective": OBJECTIVES, "baseline": BASELINES}
 _KEYS = ["seed", "start", "backbone", *_PARTS, *_SECTIONS]
+_DEFAULTS: Config = {"seed": 0, "start": None, "baseline": None}
+# what learns at once has no network, no steps and no batches
+_ESTIMATOR_PARTS = {"data": DATA, "objective": OBJECTIVES, "estimator": BASELINES, "baseline": BASELINES}
+_ESTIMATOR_KEYS = ["seed", *_ESTIMATOR_PARTS]
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,12 @@ class Recipe:
 
     @property
     def start(self) -> Start | None:
-        return None if self.config["start"] is None else Start(**self.config["start"])
+        return None if self.config.get("start") is None else Start(**self.config["start"])
+
+    @property
+    def estimator(self) -> Config | None:
+        """What learns at once, without steps, in place of a model: a baseline's name and arguments."""
+        return self.config.get("estimator")
 
     @property
     def optimizer(self) -> Optimizer:
@@ -175,26 +184,25 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 def check_recipe(name: str, config: Config) -> Recipe:
     """Refuse what cannot run; write out every default, and what a checkpoint to start from gives."""
-    config = {"seed": 0, "start": None, "baseline": None, **config}
+    keys = _ESTIMATOR_KEYS if "estimator" in config else _KEYS
+    config = {**{key: value for key, value in _DEFAULTS.items() if key in keys}, **config}
     for key in config:
-        if key not in _KEYS:
-            raise InputError(f"{name}: unknown key {key!r}. {nearest(key, _KEYS)}")
+        if key not in keys:
+            raise InputError(f"{name}: unknown key {key!r}. {nearest(key, keys)}")
     for key, value in _leaves(config):
         if value == "???":
             raise InputError(f"{name}: {key} is missing. Add {key}=VALUE")
     if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
         raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
+    if "estimator" in config:
+        _check_parts(name, config, _ESTIMATOR_PARTS)
+        return Recipe(name, {key: config[key] for key in keys})
     if config["start"] is not None:
         config = _with_start(name, config)
     if "backbone" not in config:
         raise InputError(f"{name}: backbone is missing. Add backbone={'|'.join(choices()['backbone'])}")
     check_backbone(f"{name}: backbone", _section(name, config, "backbone"))
-    for key, registry in _PARTS.items():
-        if key == "baseline" and config[key] is None:
-            continue
-        if key not in config:
-            raise InputError(f"{name}: {key} is missing. Add {key}.name=NAME. {nearest('', registry)}")
-        registry.check(f"{name}: {key}", config[key])
+    _check_parts(name, config, _PARTS)
     for key, section in _SECTIONS.items():
         given = _section(name, config, key)
         check_arguments(f"{name}: {key}", signature_of(section), given)
@@ -224,6 +232,15 @@ def _with_start(name: str, config: Config) -> Config:
     from helixwave.start import resolve
 
     return resolve(name, {**config, "start": start})
+
+
+def _check_parts(name: str, config: Config, parts: dict[str, Registry]) -> None:
+    for key, registry in parts.items():
+        if key == "baseline" and config[key] is None:
+            continue
+        if key not in config:
+            raise InputError(f"{name}: {key} is missing. Add {key}.name=NAME. {nearest('', registry)}")
+        registry.check(f"{name}: {key}", config[key])
 
 
 def _require(condition: bool, where: str, value: object, expected: str) -> None:
@@ -294,8 +311,9 @@ def _normalise(override: str) -> str:
     parsed = _parse(override)
     key = parsed.key_or_group
     section = override.lstrip("+~").partition("=")[0].partition(".")[0]
-    if section not in _KEYS:
-        raise InputError(f"unknown key {section!r} in {override!r}. {nearest(section, _KEYS)}")
+    known = dict.fromkeys([*_KEYS, *_ESTIMATOR_KEYS])
+    if section not in known:
+        raise InputError(f"unknown key {section!r} in {override!r}. {nearest(section, known)}")
     if parsed.is_sweep_override():
         raise InputError(f"{override!r} lists several values. Add -m to run each of them")
     if parsed.is_delete():

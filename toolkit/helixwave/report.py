@@ -21,7 +21,12 @@ _PACKAGES = ["helixwave", "torch", "lightning", "torchmetrics", "numpy", "scikit
 
 
 def write_report(
-    path: Path, recipe: Recipe, results: "Results", data: dict[str, Any], pictures: list[Picture], model: nn.Module
+    path: Path,
+    recipe: Recipe,
+    results: "Results",
+    data: dict[str, Any],
+    pictures: list[Picture],
+    model: nn.Module | None,
 ) -> None:
     """Write the page of a finished run to `path`."""
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -32,7 +37,7 @@ def write_report(
         results=results,
         data=data,
         pictures=[(picture, as_svg(picture.figure)) for picture in pictures],
-        n_parameter=sum(parameter.numel() for parameter in model.parameters()),
+        n_parameter=None if model is None else sum(parameter.numel() for parameter in model.parameters()),
         configuration=to_yaml(recipe.config),
         versions={"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )

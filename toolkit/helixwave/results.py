@@ -27,6 +27,7 @@ class Results:
         kept_epoch: the row of metrics of the epoch whose weights were kept.
         cpu_seconds: time of all training epochs.
         parts: the model's scores on parts of the test split, such as chromosomes.
+        description: how an estimator was fitted; None for a network.
     """
 
     monitor: str
@@ -37,6 +38,7 @@ class Results:
     kept_epoch: dict[str, float]
     cpu_seconds: float
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    description: str | None = None
 
     @property
     def better(self) -> bool:
@@ -59,12 +61,18 @@ class Results:
 
 
 def write_results(
-    folder: RunFolder, recipe: Recipe, results: Results, data: dict[str, Any], pictures: list[Picture], model: nn.Module
+    folder: RunFolder,
+    recipe: Recipe,
+    results: Results,
+    data: dict[str, Any],
+    pictures: list[Picture],
+    model: nn.Module | None,
 ) -> None:
-    """Write `results.json`, tables, the checkpoint's card and, last, the report, which marks the run as complete."""
+    """Write `results.json`, tables, a checkpoint's card and, last, the report, which marks the run as complete."""
     facts = {
         "test": results.model,
         "test_parts": results.parts,
+        "description": results.description,
         "baseline": results.baseline,
         "baseline_description": results.baseline_description,
         "monitor": results.monitor,
@@ -75,8 +83,9 @@ def write_results(
     with atomic_write(folder.results) as f:
         json.dump(facts, f, indent=2)
         f.write("\n")
-    with atomic_write(folder.checkpoint / "card.md") as f:
-        f.write(_card(recipe, results))
+    if model is not None:
+        with atomic_write(folder.checkpoint / "card.md") as f:
+            f.write(_card(recipe, results))
     for picture in pictures:
         if picture.table is not None:
             write_table(folder.tables / picture.table_name, picture.table)

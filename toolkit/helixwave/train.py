@@ -1,6 +1,7 @@
 """One run: fit, keep the best weights, judge them beside the baseline, write the report."""
 
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         objective = _objective(recipe, source)
         # first, because it is quick and what is wrong with the data shows here
         baseline, description = _score_baseline(recipe, source, objective)
+        if recipe.estimator is not None:
+            return _estimate(recipe, folder, source, objective, baseline, description)
         examples = _examples(recipe, source, objective)
         keeper = fit(recipe, folder, examples, objective)
         model = load(folder.checkpoint).to(_device(recipe))
@@ -99,6 +102,47 @@ def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: 
             outputs = model(batch["inputs"].to(device), batch["lengths"].to(device))
             pieces.append(objective.scored(outputs.cpu(), batch["target"]))
     return torch.cat([outputs for outputs, _ in pieces]), torch.cat([target for _, target in pieces])
+
+
+def _estimate(
+    recipe: Recipe,
+    folder: RunFolder,
+    source: Source,
+    objective: Objective,
+    baseline: dict[str, float] | None,
+    baseline_description: str | None,
+) -> Results:
+    """Fit what learns at once, without steps and without a checkpoint, and judge it as a network is."""
+    estimator = BASELINES.build(recipe.config["estimator"])
+    _say(f"{recipe.name}: {recipe.config['estimator']['name']}, run in {folder.path}")
+    began = time.process_time()
+    with console.status("fitting"):
+        outputs, target = estimator.predict(source)
+    results = Results(
+        monitor=objective.monitor,
+        mode=objective.mode,
+        model=objective.score(outputs, target),
+        parts=_group_scores(source, objective, outputs, target),
+        baseline=baseline,
+        baseline_description=baseline_description,
+        kept_epoch={},
+        cpu_seconds=time.process_time() - began,
+        description=estimator.description,
+    )
+    pictures = [*objective.pictures(outputs, target), *(estimator.pictures() if hasattr(estimator, "pictures") else [])]
+    write_results(folder, recipe, results, source.describe(), pictures, None)
+    _say(results.verdict)
+    return results
+
+
+def _group_scores(source: Source, objective: Objective, outputs: Tensor, target: Tensor) -> dict[str, dict[str, float]]:
+    """Scores of the groups of test rows that the source names and in which every class occurs."""
+    scores = {}
+    for name, rows in getattr(source, "test_groups", {}).items():
+        kept = torch.from_numpy(rows)
+        if len(target[kept].unique()) == len(objective.classes):
+            scores[name] = objective.score(outputs[kept], target[kept])
+    return scores if len(scores) > 1 else {}
 
 
 def _objective(recipe: Recipe, source: Source) -> Objective:

@@ -1,13 +1,13 @@
 """What a report says about DNA: which bases single predictions hang on, and how a model sees all sequences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from helixwave.data import Picture
 from helixwave.data.batches import IGNORED
-from helixwave.style import COLOURS, DIVERGING, MARKERS, in_style, plain
+from helixwave.style import COLOURS, DIVERGING, GREY, MARKERS, in_style, plain
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -133,6 +133,25 @@ def embedding_picture(seen: Seen, classes: list[str], item: str) -> Picture:
     table: dict[str, Any] = {"name": seen.names, "label": labels, "pc1": points[:, 0], "pc2": points[:, 1]}
     caption = f"Each point is a {item}: the model's last hidden state, on the two directions in which they vary most."
     return Picture("Embeddings", caption, figure, table)
+
+
+@in_style
+def distance_picture(scores: Mapping[str, Sequence[Any]]) -> Picture:
+    """Areas under the receiver operating characteristic by distance: columns `distance`, `machine` and `auroc`."""
+    names = list(dict.fromkeys(scores["distance"]))
+    figure = Figure(figsize=(1.5 + 1.2 * max(len(names), 2), 3.2))
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        areas = [area for other, area in zip(scores["distance"], scores["auroc"], strict=True) if other == name]
+        axes.plot([place] * len(areas), areas, linestyle="none", marker="o", markersize=4, alpha=0.6, color=COLOURS[0])
+        axes.plot([place - 0.2, place + 0.2], [np.mean(areas)] * 2, color=COLOURS[0])
+        axes.annotate(f"{np.mean(areas):.3f}", (place + 0.24, np.mean(areas)), va="center", fontsize=8)
+    axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle="--")
+    axes.set(xlim=(-0.6, len(names) - 0.2), ylabel="area under the ROC")
+    axes.set_xticks(range(len(names)), [plain(name) for name in names])
+    axes.set_xlabel("distance to the nearest transcription start")
+    caption = "Each point is one machine, on the test variants at that distance; lines are means. Dashed: chance."
+    return Picture("Effects by distance", caption, figure, scores)
 
 
 def _heat_map(axes: "Axes", one: Mutated) -> Any:

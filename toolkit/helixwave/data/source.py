@@ -73,7 +73,8 @@ class Source(Protocol):
 
     It may also have what `helixwave.data.views` asks for: a `vocabulary`, if its inputs are tokens, so that a language
     model can learn them; `test_parts`, and splits with `at(epoch)`. A published benchmark has the `metric` that others
-    report, which judges a run where the recipe names none.
+    report, which judges a run where the recipe names none; one for estimators may have `test_groups`, masks of the test
+    rows by name, which are scored on their own too.
     """
 
     classes: list[str]
