@@ -82,6 +82,16 @@ class TokenModel(nn.Module):
         hidden, state = self.backbone(self._embedded(ids), lengths=lengths)
         return self._scores(at_end(hidden, lengths)), state
 
+    def extend(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """More tokens of each sequence at once, `[B, T]` -> logits at each `[B, T, n_class]`, and the state there.
+
+        Raises:
+            InputError: the backbone is not causal.
+        """
+        self.expect_causal()
+        hidden, state = self.backbone(self._embedded(ids), state)
+        return self._scores(hidden), state
+
     def step(self, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One more token of each sequence: `[B]` -> logits of the next `[B, n_class]`, and the state there.
 

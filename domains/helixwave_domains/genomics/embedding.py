@@ -9,7 +9,7 @@ its length.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -51,12 +51,14 @@ class Embedded:
         names: of the sequences.
         pooled: for each pooling but `none` the embeddings `[B, D]`.
         positions: with the pooling `none`, the hidden states `[T, D]` of each sequence, in the order of its letters.
+        lengths: how many letters each has `[B]`.
         unknown: how many letters of each were IUPAC codes other than N, which are read as unknown `[B]`.
     """
 
     names: list[str]
     pooled: dict[str, NDArray[np.float32]]
     positions: list[NDArray[np.float32]]
+    lengths: NDArray[np.int64]
     unknown: NDArray[np.int64]
 
 
@@ -96,9 +98,7 @@ def embed(
         InputError: an argument is out of range, or a sequence is empty or holds what is no letter of DNA.
     """
     reading = Reading(model, strand=strand, batch_tokens=batch_tokens, dtype=dtype, device=device)
-    embedder = _Embedder(reading, pool, window, overlap, layer)
-    letters = _GROUP_OF_POSITIONS if "none" in embedder.pools else _GROUP
-    return map(embedder.embed, _groups(map(_passage, records), letters))
+    return Embedder(reading, pool=pool, window=window, overlap=overlap, layer=layer).batches(records)
 
 
 class _Piece(NamedTuple):
@@ -113,11 +113,17 @@ class _Piece(NamedTuple):
         return self.tile.end - self.tile.start
 
 
-class _Embedder:
-    """Embeds groups of sequences, each with what is asked for checked once."""
+class Embedder:
+    """What `embed` does, with its arguments checked once."""
 
     def __init__(
-        self, reading: Reading, pool: str | Sequence[str], window: int | None, overlap: int | None, layer: int | None
+        self,
+        reading: Reading,
+        *,
+        pool: str | Sequence[str] = "mean",
+        window: int | None = None,
+        overlap: int | None = None,
+        layer: int | None = None,
     ):
         self.reading, self.pools = reading, _checked_pools(pool)
         self.window = reading.window(window)
@@ -126,8 +132,19 @@ class _Embedder:
         tiles(1, self.window, self.overlap)
         self.layer = _checked_layer(reading.model, layer)
 
-    def embed(self, group: list[Passage]) -> Embedded:
-        """Embed sequences together; equal ones are read once."""
+    @property
+    def options(self) -> dict[str, Any]:
+        """All that decides on an embedding beside the letters and the checkpoint, as JSON can hold it."""
+        options = {"pool": self.pools, "window": self.window, "overlap": self.overlap, "layer": self.layer}
+        return options | self.reading.options
+
+    def batches(self, records: Iterable[tuple[str, str] | Record | Passage]) -> Iterator[Embedded]:
+        """The embeddings of records, as they are asked for."""
+        letters = _GROUP_OF_POSITIONS if "none" in self.pools else _GROUP
+        return map(self._embedded, _groups(map(_passage, records), letters))
+
+    def _embedded(self, group: list[Passage]) -> Embedded:
+        """A group's, of which equal sequences are read once."""
         passages = [Passage(p.name, normed_letters(p.letters, p.name), _checked_padding(p)) for p in group]
         numbers: dict[Passage, int] = {}
         places = [numbers.setdefault(Passage("", p.letters, p.padded), len(numbers)) for p in passages]
@@ -136,6 +153,7 @@ class _Embedder:
             names=[p.name for p in passages],
             pooled={pool: _vectors(results, pool)[places] for pool in self.pools if pool != "none"},
             positions=[_positions(results[place]) for place in places] if "none" in self.pools else [],
+            lengths=np.array([len(p.letters) for p in passages], dtype=np.int64),
             unknown=np.array([count_iupac(p.letters) for p in passages], dtype=np.int64),
         )
 

@@ -1,6 +1,7 @@
 """How a model of DNA is read: on which strands, where, in which precision and how much at once."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from helixwave.errors import InputError
@@ -53,6 +54,20 @@ class Reading:
         self.device = next(model.parameters()).device
         self.batch_tokens = batch_tokens or (_CPU_TOKENS if self.device.type == "cpu" else _GPU_TOKENS)
         self.dtype = dtype
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the model is read, as JSON can hold it."""
+        return {
+            "strand": self.strand,
+            "batch_tokens": self.batch_tokens,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
+    def of_strand(self, strand: str) -> "Reading":
+        """The same, but for the strand."""
+        return Reading(self.model, strand=strand, batch_tokens=self.batch_tokens, dtype=self.dtype)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision, as a context of calls to the model."""
