@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from helixwave.blocks import hyena, hyena_channels
 from helixwave.blocks.hyena import Hyena, HyenaFilter
 from helixwave.errors import InputError
 from torch import Tensor
@@ -165,6 +166,41 @@ def test_a_block_without_a_state_takes_none() -> None:
     torch.testing.assert_close(y, build(l_max=1000)(x)[0])
     with pytest.raises(InputError, match="keeps none"):
         block(x, build(l_max=1000)(x)[1])
+
+
+@pytest.mark.parametrize("remembered", [0, 2**23])
+@pytest.mark.parametrize(
+    "options", [{"l_max": 40}, {"l_max": 12, "order": 3, "d_short": 1}, {"l_max": 40, "d_short": 7}]
+)
+def test_without_a_gradient_it_goes_by_groups_of_channels(
+    options: dict[str, int], remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same function, for one group that is smaller than the others, and for sequences longer than the filter."""
+    monkeypatch.setattr(hyena, "_REMEMBERED", remembered)
+    monkeypatch.setattr(hyena_channels, "CHANNELS", 3)
+    block, x, lengths = build(stateful=False, **options), inputs(3, 20), torch.tensor([20, 1, 9])
+    expected, _ = block(x, lengths=lengths)
+    for i, length in enumerate(lengths.tolist()):
+        x[i, length:] = 1e3
+    with torch.no_grad():
+        y, state = block(x, lengths=lengths)
+        whole, _ = block(inputs(3, 20))
+    assert state is None
+    torch.testing.assert_close(whole, block(inputs(3, 20))[0], rtol=1e-4, atol=1e-6)
+    for i, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(y[i, :length], expected[i, :length], rtol=1e-4, atol=1e-6)
+
+
+def test_transforms_are_kept_for_sequences_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    block, lengths, forward = build(l_max=16, stateful=False), [], HyenaFilter.forward
+    monkeypatch.setattr(HyenaFilter, "forward", lambda self, length: lengths.append(length) or forward(self, length))
+    with torch.no_grad():
+        for T in (5, 5, 7, 20, 20):
+            block(inputs(1, T))
+        block.filter_fn.implicit_filter[6].weight.mul_(2)
+        changed, _ = block(inputs(1, 20))
+    assert lengths == [5, 7, 16, 16]
+    torch.testing.assert_close(changed, block(inputs(1, 20))[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,21 @@ def test_gated_networks_are_their_formula(cls: type[nn.Module], activation) -> N
     torch.testing.assert_close(block(x)[0], expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mlp_is_its_formula_with_and_without_a_gradient(dtype: torch.dtype) -> None:
+    """More positions than are taken at a time, and inputs at which the tanh is saturated."""
+    torch.manual_seed(0)
+    block = MLP(8).to(dtype)
+    x = torch.randn(3, 400, 8, dtype=dtype) * torch.logspace(-3, 2, 400, dtype=dtype)[:, None]
+    u = x @ block.fc1.weight.T + block.fc1.bias
+    u = u * (1 + torch.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3))) / 2
+    expected = u @ block.fc2.weight.T + block.fc2.bias
+    with torch.no_grad():
+        torch.testing.assert_close(block(x)[0], expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(block(x[0, :0][None])[0], x[0, :0][None])
+    torch.testing.assert_close(block(x)[0], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_inner_sizes_are_the_published_ones() -> None:
     """GeGLU: 1.3 D up to a multiple of 64; xLSTM-7B's SwiGLU: 2.6667 D up to one."""
     assert [GeGLU(d).proj_down.in_features for d in (16, 128, 768)] == [64, 192, 1024]

@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from helixwave.blocks.causal_conv import CausalConv
 from helixwave.blocks.derived import Derived
+from helixwave.blocks.hyena_channels import Spectra, gated_convolutions, period
 from helixwave.blocks.windows import windowed_conv
 from helixwave.errors import InputError
+
+# the largest filter whose transform is kept for the next sequences of the same length: 64 MB of it
+_REMEMBERED = 2**23
 
 HyenaState = tuple[Tensor, ...]
 """Of the short convolution `[B, 3 D, d_short - 1]`, and a window `[B, D, l_max - 1]` for each long one."""
@@ -80,6 +84,8 @@ class Hyena(nn.Module):
     ) -> tuple[Tensor, HyenaState | None]:  # [B, T, D] -> [B, T, D]
         if state is not None and not self.stateful:
             raise InputError("hyena: a state was handed to a block that keeps none. Build it with stateful=True")
+        if not self.stateful and _is_inference(x):
+            return self.out_proj(self._by_channels(x, lengths)), None
         starts: Sequence[Tensor | None] = state or (None,) * self.order
         short_state, *windows = starts
         mixed, short_end = self.short_filter(self.in_proj(x), short_state, lengths)
@@ -101,6 +107,32 @@ class Hyena(nn.Module):
     def _whole_filter(self) -> Tensor:
         # in the order of the windows: a product of two layouts takes ten times as long
         return self.filter_fn(self.l_max).contiguous()
+
+    def _by_channels(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        T, length = x.shape[1], min(x.shape[1], self.l_max)
+        n = period(T, length)
+
+        def transforms() -> Tensor:
+            return torch.fft.rfft(self.filter_fn(length).contiguous(), n=n)
+
+        spectra: Spectra
+        if length * len(self.filter_fn.bias) > _REMEMBERED:
+            kernels = self.filter_fn(length)
+            spectra = lambda part: torch.fft.rfft(kernels[part].contiguous(), n=n)  # noqa: E731
+        else:
+            parameters = [*self.filter_fn.implicit_filter.parameters()]
+            spectra = self._remembered(transforms, parameters, key=T).__getitem__
+        skips = self.filter_fn.bias.unflatten(0, (self.order - 1, -1))
+        return gated_convolutions(x, self.in_proj, self.short_filter, spectra, skips, lengths, n=n)
+
+
+def _is_inference(x: Tensor) -> bool:
+    """On a CPU, in float32, and with neither a gradient to keep nor a graph to write down."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+    )
 
 
 class HyenaFilter(nn.Module):

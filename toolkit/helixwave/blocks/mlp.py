@@ -2,8 +2,12 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# positions at a time where no gradient is asked for: what stands between the layers stays in the cache
+_POSITIONS = 512
 
 
 class MLP(nn.Module):
@@ -24,7 +28,10 @@ class MLP(nn.Module):
     def forward(
         self, x: Tensor, state: None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh")), None
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.device.type != "cpu":
+            return self.fc2(F.gelu(self.fc1(x), approximate="tanh")), None
+        parts = [self.fc2(_gelu_over(self.fc1(part))) for part in x.flatten(0, -2).split(_POSITIONS)]
+        return torch.cat(parts).unflatten(0, x.shape[:-1]), None
 
 
 class SwiGLU(nn.Module):
@@ -82,6 +89,14 @@ class GeGLU(nn.Module):
     ) -> tuple[Tensor, None]:  # [B, T, D] -> [B, T, D]
         gate, up = self.proj_up(x).chunk(2, dim=-1)
         return self.proj_down(F.gelu(gate) * up), None
+
+
+def _gelu_over(x: Tensor) -> Tensor:
+    """The GELU with a tanh, written over x: `(1 + tanh(u)) / 2` is `sigmoid(2 u)`, which takes half the time."""
+    if x.dtype != torch.float32:
+        return F.gelu(x, approximate="tanh")
+    scale = 2 * math.sqrt(2 / math.pi)
+    return x.mul_((x * x).mul_(0.044715 * scale).add_(scale).mul_(x).sigmoid_())
 
 
 def inner_size(size: float, multiple: int) -> int:
