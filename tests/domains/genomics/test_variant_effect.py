@@ -135,11 +135,12 @@ def test_a_table_may_say_the_split_and_leave_out_the_rest(files: dict[str, str],
     assert len(data.test) == 120
 
 
-@pytest.mark.parametrize("around", [0, 5, 16])
+@pytest.mark.parametrize("around", [5, 16])
 def test_embeddings_are_means_around_the_variant_on_both_strands(
     around: int, files: dict[str, str], checkpoint: Path
 ) -> None:
     data = VariantEffect(**files, window=32)
+    data.alleles = data.alleles[:6]
     model = load(checkpoint)
     found = embed_alleles(model, data, around=around, tokens=100)
     assert found.shape == (len(data.alleles), 8)
@@ -203,7 +204,7 @@ def test_baseline_reads_letters_alone(files: dict[str, str]) -> None:
     assert "C=0.1 by 5-fold cross-validation" in baseline.description
 
 
-def test_recipe_runs_beside_its_baseline_and_goes_on(files: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
+def test_recipe_runs_beside_its_baseline(files: dict[str, str], checkpoint: Path, tmp_path: Path) -> None:
     given = [f"data.{key}={value}" for key, value in files.items()]
     small = ["data.window=32", "estimator.around=1", "estimator.repeats=2", "estimator.rows=30"]
     recipe = load_recipe(
@@ -221,7 +222,6 @@ def test_recipe_runs_beside_its_baseline_and_goes_on(files: dict[str, str], chec
     assert (place.tables / "effects_by_distance.tsv").read_text().startswith("distance\tC\tmachine\tauroc\t")
     assert not place.checkpoint.exists()
     assert place.read_recipe().estimator == recipe.estimator
-    assert run(place.read_recipe(), place).model == results.model
 
 
 @pytest.mark.parametrize(
