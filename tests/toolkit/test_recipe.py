@@ -25,20 +25,24 @@ objective: {name: classification}
 
 def shipped(name, *more):
     """A shipped recipe with something for what its user has to give."""
+    sections = yaml.safe_load((files("helixwave_recipes") / f"{name}.yaml").read_text())
     needed = [
         f"{section}.{key}=given"
-        for section, values in yaml.safe_load((files("helixwave_recipes") / f"{name}.yaml").read_text()).items()
+        for section, values in sections.items()
         if isinstance(values, dict)
         for key, value in values.items()
         if value == "???"
     ]
+    if sections.get("start") == "???":
+        # random weights do as well, of any backbone
+        needed += ["start=null", *(["backbone=hyena"] if not any("backbone=" in given for given in more) else [])]
     return load_recipe(name, [*needed, *more])
 
 
 @pytest.mark.parametrize("backbone", choices()["backbone"])
 @pytest.mark.parametrize("name", [name for name in recipe_names() if shipped(name).estimator is None])
 def test_every_recipe_takes_every_backbone(name, backbone):
-    recipe = load_recipe(name, [f"backbone={backbone}"])
+    recipe = shipped(name, f"backbone={backbone}")
     blocks = {block["name"] for block in recipe.config["backbone"]["blocks"]}
     assert blocks
     assert recipe.name == name
@@ -51,7 +55,7 @@ def test_first_line_of_a_recipe_runs_it(name):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_resolved_recipe_is_read_back(name, tmp_path):
-    recipe = shipped(name, "seed=7")
+    recipe = shipped(name)
     text = to_yaml(recipe.config)
     assert check_recipe(name, yaml.safe_load(text)) == recipe
     (tmp_path / "resolved.yaml").write_text(text)
@@ -217,8 +221,8 @@ objective: {name: classification}
 
 def test_a_recipe_of_an_estimator_has_no_network(tmp_path):
     (tmp_path / "r.yaml").write_text(ESTIMATED)
-    recipe = load_recipe(str(tmp_path / "r.yaml"), ["seed=3"])
-    assert list(recipe.config) == ["seed", "data", "objective", "estimator", "baseline"]
+    recipe = load_recipe(str(tmp_path / "r.yaml"))
+    assert list(recipe.config) == ["data", "objective", "estimator", "baseline"]
     assert recipe.estimator["name"] == "kmer_logistic_regression"
     assert recipe.start is None
     assert load_recipe(ANNOTATE).estimator is None
@@ -227,7 +231,8 @@ def test_a_recipe_of_an_estimator_has_no_network(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.max_epochs=3", "unknown key 'trainer'. Did you mean"),
+        ("trainer.max_epochs=3", "a recipe with an estimator has data, objective, estimator, baseline, and no trainer"),
+        ("seed=3", "a recipe with an estimator has data, objective, estimator, baseline, and no seed"),
         ("estimator.sizs=[3]", "estimator (kmer_logistic_regression): unknown key 'sizs'. Did you mean 'sizes'"),
         ("estimator.name=kmers", "estimator: no baseline named 'kmers'"),
         ("~data", "data is missing. Add data.name=NAME"),

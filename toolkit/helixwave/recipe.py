@@ -116,9 +116,9 @@ _SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
 _PARTS: dict[str, Registry] = {"model": MODELS, "data": DATA, "objective": OBJECTIVES, "baseline": BASELINES}
 _KEYS = ["seed", "start", "backbone", *_PARTS, *_SECTIONS]
 _DEFAULTS: Config = {"seed": 0, "start": None, "baseline": None}
-# what learns at once has no network, no steps and no batches
+# what learns at once has no network, no steps and no batches; what it draws is its own affair
 _ESTIMATOR_PARTS = {"data": DATA, "objective": OBJECTIVES, "estimator": BASELINES, "baseline": BASELINES}
-_ESTIMATOR_KEYS = ["seed", *_ESTIMATOR_PARTS]
+_ESTIMATOR_KEYS = [*_ESTIMATOR_PARTS]
 
 
 @dataclass(frozen=True)
@@ -187,16 +187,18 @@ def check_recipe(name: str, config: Config) -> Recipe:
     keys = _ESTIMATOR_KEYS if "estimator" in config else _KEYS
     config = {**{key: value for key, value in _DEFAULTS.items() if key in keys}, **config}
     for key in config:
+        if key not in keys and key in _KEYS:
+            raise InputError(f"{name}: a recipe with an estimator has {', '.join(keys)}, and no {key}")
         if key not in keys:
             raise InputError(f"{name}: unknown key {key!r}. {nearest(key, keys)}")
     for key, value in _leaves(config):
         if value == "???":
             raise InputError(f"{name}: {key} is missing. Add {key}=VALUE")
-    if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
-        raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
     if "estimator" in config:
         _check_parts(name, config, _ESTIMATOR_PARTS)
         return Recipe(name, {key: config[key] for key in keys})
+    if not isinstance(config["seed"], int) or isinstance(config["seed"], bool) or config["seed"] < 0:
+        raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
     if config["start"] is not None:
         config = _with_start(name, config)
     if "backbone" not in config:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +54,11 @@ class VariantPart:
             "data: variant_effect is for an estimator, not for training step by step. Leave out model and backbone and "
             "give estimator.name=embedding_svm, as in genomics/variant_effect"
         )
+
+    def joined(self, other: "VariantPart") -> "VariantPart":
+        """The rows of both."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return VariantPart(*map(np.concatenate, pairs))
 
     def subset(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "VariantPart":
         """Some of the rows."""

@@ -41,6 +41,7 @@ class EmbeddingSVM:
         repeats: machines for each bin.
         around: positions on each side of the variant that the mean is taken over, as far as the window goes.
         tokens: positions that the model reads at once; null: as is good for the machine.
+        seed: draws the training rows.
     """
 
     def __init__(
@@ -52,13 +53,14 @@ class EmbeddingSVM:
         repeats: int = 5,
         around: int = 768,
         tokens: int | None = None,
+        seed: int = 0,
     ):
         if min(rows, repeats) < 1 or around < 0:
             raise InputError(
                 f"estimator: rows {rows}, repeats {repeats} and around {around}, expected at least 1, 1 and 0"
             )
         self.checkpoint, self.strengths, self.rows, self.repeats = checkpoint, strengths, rows, repeats
-        self.around, self.tokens, self.description = around, tokens, ""
+        self.around, self.tokens, self.seed, self.description = around, tokens, seed, ""
         self.scores: dict[str, list[Any]] = {}
 
     def predict(self, data: VariantEffect) -> tuple[Tensor, Tensor]:
@@ -107,7 +109,7 @@ class EmbeddingSVM:
 
     def _draws(self, count: int, number: int) -> list[NDArray[np.int64]]:
         """Random rows for each machine."""
-        generators = [np.random.default_rng((number, repeat)) for repeat in range(self.repeats)]
+        generators = [np.random.default_rng((self.seed, number, repeat)) for repeat in range(self.repeats)]
         return [rng.permutation(count)[: self.rows] for rng in generators]
 
     def _keep_scores(
@@ -136,31 +138,25 @@ class VariantLogisticRegression:
 
     def predict(self, data: VariantEffect) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, 2]` and targets `[M]` of the test rows; fitted on a draw of all others."""
-        rows = [*((data.train, i) for i in range(len(data.train)))]
-        rows += [*((data.validation, i) for i in range(len(data.validation)))]
-        drawn = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[: self.most]]
+        known = data.train.joined(data.validation)
+        drawn = known.subset(np.random.default_rng(0).permutation(len(known))[: self.most])
         folds = StratifiedKFold(5, shuffle=True, random_state=0)
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         grid = {"logisticregression__C": list(self.strengths)}
         search = GridSearchCV(model, grid, cv=folds, scoring="roc_auc")
-        search.fit(self._features(data, drawn), [part.labels[i] for part, i in drawn])
+        search.fit(self._features(data, drawn), drawn.labels)
         self.description = (
             f"logistic regression on {self.context} bases on each side, the letters that are exchanged, tissue and "
             f"distance, C={search.best_params_['logisticregression__C']:g} by 5-fold cross-validation"
         )
-        tested = self._features(data, [(data.test, i) for i in range(len(data.test))])
-        outputs = np.log(search.predict_proba(tested).clip(1e-12))
+        outputs = np.log(search.predict_proba(self._features(data, data.test)).clip(1e-12))
         return torch.from_numpy(outputs), torch.from_numpy(data.test.labels)
 
-    def _features(self, data: VariantEffect, rows: Sequence[tuple[VariantPart, int]]) -> NDArray[np.float64]:
-        letters = {number: self._letters(data, number) for number in {int(part.alleles[i]) for part, i in rows}}
+    def _features(self, data: VariantEffect, part: VariantPart) -> NDArray[np.float64]:
+        numbers, row = np.unique(part.alleles, return_inverse=True)
+        letters = np.stack([self._letters(data, int(number)) for number in numbers])
         tissues, bins = np.eye(len(data.tissues)), np.eye(len(data.bins))
-        return np.stack(
-            [
-                np.concatenate([letters[int(part.alleles[i])], tissues[part.tissues[i]], bins[part.bins[i]]])
-                for part, i in rows
-            ]
-        )
+        return np.column_stack([letters[row], tissues[part.tissues], bins[part.bins]])
 
     def _letters(self, data: VariantEffect, number: int) -> NDArray[np.float64]:
         """Bases around an allele, the pair that is exchanged, and the share of G and C in the window."""
