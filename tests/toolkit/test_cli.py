@@ -84,8 +84,8 @@ def test_list_shows_costs_on_request(run, monkeypatch):
     assert code == 0
     first = {line.split()[0]: line.split()[-3:] for line in output.splitlines() if line[:1].strip()}
     assert first["blocks"] == ["parameters", "state", "Mop/token"]
-    # 128 -> 512 -> 128 channels
-    assert first["mlp"] == ["131,712", "0", "0.26"]
+    # 128 -> 512 -> 128 channels: 262,144 for the products, and six for each of 512 activations
+    assert first["mlp"] == ["131,712", "0", "0.27"]
     assert first["mamba"][1] == "4,864"
     assert first["bidirectional"][1] == "none"
     assert first["demanding"] == ["?", "?", "?"]
