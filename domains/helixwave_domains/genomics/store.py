@@ -90,8 +90,11 @@ class Table:
         self.manifest: dict[str, Any] = facts["manifest"]
         self.positions: list[str] = facts["positions"]
         self.columns: list[str] = facts["columns"]
-        self._group = _zarr(folder).open_group(folder, mode="r+", zarr_format=3)
-        self._arrays: dict[str, Any] = {name: self._group[name] for name in self.columns}
+        zarr = _zarr(folder)
+        # what is not stored with an array: without it, a chunk of nothing but zeros or NaN would have no file
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self._group = zarr.open_group(folder, mode="r+", zarr_format=3)
+            self._arrays: dict[str, Any] = {name: self._group[name] for name in self.columns}
 
     @property
     def n_block(self) -> int:
@@ -160,8 +163,14 @@ class Table:
     def _write_positions(self, name: str, block: int, states: Sequence[NDArray[np.float32]]) -> None:
         length = sum(map(len, states))
         width = self._group[name].attrs["d_model"]
-        array = self._group[name].create_array(
-            str(block), shape=(length, width), chunks=(_POSITIONS, width), overwrite=True, **_settings("float32")
+        # apart from its group, which other processes may be looking at
+        array = _zarr(self.folder).create_array(
+            self.folder / name / str(block),
+            shape=(length, width),
+            chunks=(_POSITIONS, width),
+            zarr_format=3,
+            overwrite=True,
+            **_settings("float32"),
         )
         if states:
             array[:] = np.concatenate(states)
