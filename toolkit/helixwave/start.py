@@ -92,8 +92,10 @@ def _expect_fitting(taken: dict[str, Any], wanted: dict[str, Any], place: str) -
 def _joined(name: str, given: Config, found: Config, place: str) -> Config:
     """The checkpoint's backbone, with the recipe's dropout and the like; anything else must agree."""
     defaults = {key: p.default for key, p in inspect.signature(Backbone).parameters.items()}
-    for key, value in given.items():
-        its = found.get(key, defaults.get(key))
+    # a whole backbone means the defaults of what it does not say
+    said = [*given, *(found if "blocks" in given else [])]
+    for key in dict.fromkeys(said):
+        value, its = given.get(key, defaults.get(key)), found.get(key, defaults.get(key))
         if key not in _FREE and value != its:
             raise InputError(
                 f"{name}: backbone.{key} is {value!r}, in the checkpoint {place} it is {its!r}. "

@@ -7,9 +7,12 @@ from pathlib import Path
 import helixwave
 import numpy as np
 import pytest
+import torch
+from helixwave.checkpoint import build_model, save
 from helixwave.recipe import choices, load_recipe, recipe_names
 from helixwave.run_folder import RunFolder
 from helixwave.train import run
+from helixwave_domains.genomics.alphabet import VOCABULARY
 
 TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "backbone.d_model=8"]
 SMALLER = {
@@ -19,6 +22,13 @@ SMALLER = {
     "genomics/classify": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
     "genomics/genomic_benchmarks": ["data.task=demo_human_or_worm", "baseline.sizes=[3]", "baseline.strengths=[0.1]"],
     "genomics/nucleotide_transformer": ["data.task=H3K4me1", "baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+    "genomics/pretrain": ["data.length=32", "data.windows=8", "data.evaluated=4", "baseline.sizes=[1]"],
+    "genomics/pretrain_causal": ["data.length=32", "data.windows=8", "data.evaluated=4", "baseline.sizes=[1]"],
+    "genomics/finetune": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
+    "genomics/splice_pretrain": ["baseline.sizes=[1]", "data.validation=0.7"],
+    "genomics/splice_finetune": ["baseline.strengths=[0.1]", "data.validation=0.7"],
+    "genomics/tfbs_pretrain": ["baseline.sizes=[1]", "data.validation=0.9"],
+    "genomics/tfbs_finetune": ["baseline.sizes=[3]", "baseline.strengths=[0.1]", "data.validation=0.9"],
 }
 
 
@@ -54,13 +64,23 @@ def task(folder: Path) -> str:
     return f"data.folder={folder}"
 
 
+def checkpoint(folder: Path) -> str:
+    """A language model with random weights, to start from."""
+    backbone = {"d_model": 8, "n_layer": 1, "blocks": [{"name": "bimamba", "d_state": 4}]}
+    config = {"model": {"name": "dna_language_model"}, "backbone": backbone, "classes": list(VOCABULARY)}
+    save(build_model(config), folder / "checkpoint")
+    return f"start={folder / 'checkpoint'}"
+
+
 def overrides(name: str, folder: Path) -> list[str]:
     make = {
         "genomics/classify": table,
+        "genomics/finetune": table,
         "genomics/genomic_benchmarks": one_fasta,
         "genomics/nucleotide_transformer": task,
     }
-    return [*TINY, *SMALLER[name], *([make[name](folder)] if name in make else [])]
+    start = [checkpoint(folder)] if name.endswith("finetune") else []
+    return [*TINY, *SMALLER[name], *start, *([make[name](folder)] if name in make else [])]
 
 
 def run_tiny(name: str, folder: Path, *more: str) -> RunFolder:
@@ -73,7 +93,7 @@ def run_tiny(name: str, folder: Path, *more: str) -> RunFolder:
 
 def check_run(place: RunFolder) -> None:
     scores = json.loads(place.results.read_text())
-    assert 0 <= scores["test"][scores["monitor"]] <= 1
+    assert 0 <= scores["test"][scores["monitor"]] <= (1 if scores["monitor"] != "perplexity" else len(VOCABULARY) + 1)
     assert scores["test"].keys() == scores["baseline"].keys()
     assert scores["baseline_description"]
     assert len(list(csv.DictReader(place.metrics.read_text().splitlines()))) == 1
@@ -120,7 +140,24 @@ def test_classify(backbone: str, tmp_path: Path) -> None:
     assert helixwave.load(place.path).classes == ["x", "y"]
 
 
-@pytest.mark.parametrize("name", ["genomics/splice", "genomics/tfbs"])
+@pytest.mark.parametrize("name", ["genomics/pretrain", "genomics/pretrain_causal"])
+def test_pretrain_on_the_embedded_genome(name: str, tmp_path: Path) -> None:
+    place = run_tiny(name, tmp_path)
+    check_run(place)
+    assert helixwave.load(place.path).logits(torch.tensor([[7, 8, 9]])).shape == (1, 3, len(VOCABULARY))
+
+
+def test_finetune(tmp_path: Path) -> None:
+    place = run_tiny("genomics/finetune", tmp_path)
+    check_run(place)
+    assert "start: " in place.log.read_text()
+    assert helixwave.load(place.path).classes == ["x", "y"]
+
+
+_PUBLISHED = ["splice", "splice_pretrain", "splice_finetune", "tfbs", "tfbs_pretrain", "tfbs_finetune"]
+
+
+@pytest.mark.parametrize("name", [f"genomics/{name}" for name in _PUBLISHED])
 def test_recipes_on_published_data(name: str, tmp_path: Path, data_folder: Path) -> None:
     check_run(run_tiny(name, tmp_path))
 

@@ -192,6 +192,7 @@ def test_the_resolved_recipe_says_all(table: str, tmp_path: Path, monkeypatch: p
             r"backbone.n_layer is 3, in the checkpoint .* it is 2. Set it so, or",
         ),
         ({"backbone": {"norm": "layer"}}, r"backbone.norm is 'layer', in the checkpoint .* it is 'rms'"),
+        ({"backbone": {**BACKBONE, "mirrored": True}}, r"backbone.mirrored is True, in the checkpoint .* it is False"),
         ({"start": "tests/none"}, "start: there is no tests/none. Expected the folder of a run"),
         ({"start": "tests"}, "tests holds no weights"),
         ({"start": 5}, "start is 5, expected a group of keys such as start.checkpoint=VALUE"),
