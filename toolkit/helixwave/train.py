@@ -65,7 +65,7 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         with console.status("writing predictions and pictures"):
             pictures = [
                 *objective.pictures(outputs, target),
-                *source.export(model, folder.path),
+                *examples.export(model, folder.path),
                 learning_curves(keeper.history, objective.monitor),
             ]
         write_results(folder, recipe, results, source.describe(), pictures, model)

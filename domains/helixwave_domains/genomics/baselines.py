@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from helixwave.errors import InputError
 from scipy import sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -33,6 +34,7 @@ class OneHotLogisticRegression:
 
     def predict(self, data: SequenceData) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, n_class]` and targets `[M]` of the test part; fitted on all else."""
+        _expect_classes("one_hot_logistic_regression", data)
         length = min(len(ids) for part in (data.train, data.validation, data.test) for ids in part.ids)
         features = {name: _one_hot(np.stack([ids[:length] for ids in getattr(data, name).ids])) for name in data.parts}
         search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": list(self.strengths)}, cv=_FOLDS)
@@ -66,6 +68,7 @@ class KmerLogisticRegression:
 
     def predict(self, data: SequenceData) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, n_class]` and targets `[M]` of the test part; fitted on all else."""
+        _expect_classes("kmer_logistic_regression", data)
         sequences, labels = data.train.sequences + data.validation.sequences, _fitted_labels(data)
         if self.most is not None and self.most < len(sequences):
             drawn = np.random.default_rng(0).permutation(len(sequences))[: self.most]
@@ -134,6 +137,14 @@ def _one_hot(ids: np.ndarray) -> sparse.csr_matrix:
     ones = np.ones(len(rows), dtype=np.float32)
     place = 4 * columns + ids[rows, columns] - A
     return sparse.csr_matrix((ones, (rows, place)), shape=(len(ids), 4 * ids.shape[1]))
+
+
+def _expect_classes(name: str, data: object) -> None:
+    if not isinstance(data, SequenceData) or data.train.labels.ndim > 1:
+        raise InputError(
+            f"baseline: {name} is for sequences with one class each. Choose baseline.name=kmer_linear for labels and "
+            "numbers, base_context for a language model, or baseline=null"
+        )
 
 
 def _fitted_labels(data: SequenceData) -> np.ndarray:

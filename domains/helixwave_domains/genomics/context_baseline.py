@@ -9,6 +9,7 @@ from helixwave.data import Split
 from helixwave.data.batches import IGNORED
 from helixwave.data.views import SourceView
 from helixwave.data.vocabulary import Vocabulary
+from helixwave.errors import InputError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,6 +41,8 @@ class BaseContext:
 
     def predict(self, data: SourceView) -> tuple[Tensor, Tensor]:
         """Log-probabilities `[M, n_token]` and targets `[M]` of the scored positions of the test part."""
+        if not isinstance(data, SourceView):
+            raise InputError("baseline: base_context is for objective.name=masked and causal. Choose another, or null")
         counts = self._count(data)
         losses = {
             (size, strength): -np.log(probabilities[np.arange(len(truth)), truth]).mean()

@@ -1,6 +1,7 @@
 """Labels and numbers: from tables, at each base, in models and in what they write."""
 
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from helixwave.checkpoint import build_model, load, save
 from helixwave.data.batches import IGNORED
 from helixwave.errors import InputError
 from helixwave.objectives import CausalLanguage, MaskedLanguage
+from helixwave.recipe import check_recipe
+from helixwave.run_folder import RunFolder
+from helixwave.train import run
 from helixwave_domains.genomics.alphabet import reverse_complement_string
 from helixwave_domains.genomics.base_labels import LabelledWindows
+from helixwave_domains.genomics.baselines import KmerLogisticRegression, OneHotLogisticRegression
 from helixwave_domains.genomics.context_baseline import BaseContext
 from helixwave_domains.genomics.fasta import write_fasta
 from helixwave_domains.genomics.pretraining import DnaWindows
 from helixwave_domains.genomics.sequences import LabelledFasta
+from helixwave_domains.genomics.target_baselines import KmerLinear
 from helixwave_domains.genomics.vocabulary import DNA
 
 BACKBONE = {"d_model": 8, "n_layer": 1, "blocks": [{"name": "bimamba", "d_state": 4}]}
@@ -175,6 +181,61 @@ def test_a_class_at_each_base(genome: str, tmp_path: Path) -> None:
 def test_labels_of_bases_that_cannot_be(rows: tuple[str, ...], message: str, genome: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         LabelledWindows(fasta=genome, labels=bed(tmp_path, *rows), length=10)
+
+
+def test_linear_baseline_learns_labels_and_numbers_and_does_not_see_the_test_part(tmp_path: Path) -> None:
+    sequences = [letters(20, i) for i in range(40)]
+    shares = [f"{sequence.count('A') / 20};{i % 3 if i < 3 else '?'}" for i, sequence in enumerate(sequences)]
+    numbers = LabelledFasta(table=table(tmp_path, shares), target="numbers")
+    found, target = KmerLinear(size=1).predict(numbers)
+    assert np.corrcoef(found[:, 0], target[:, 0])[0, 1] > 0.95
+    assert found[:, 1].std() == 0, "of two or three numbers nothing can be learnt"
+    many = ["many" if sequence.count("A") > 5 else "-" for sequence in sequences]
+    labels = LabelledFasta(table=table(tmp_path, [f"{label};all" for label in many]), target="labels")
+    found, target = KmerLinear(size=1).predict(labels)
+    assert labels.classes == ["all", "many"]
+    assert ((found[:, 1] > 0) == target[:, 1].bool()).float().mean() > 0.8
+    assert (found[:, 0] > 2).all()
+    labels.test.labels[:] = 0
+    assert KmerLinear(size=1).predict(labels)[0].equal(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "objective", "scores"),
+    [("labels", "multi_label", {"auroc", "auprc"}), ("numbers", "regression", {"pearson", "spearman", "r2", "mse"})],
+)
+def test_a_run_on_labels_or_numbers(target: str, objective: str, scores: set[str], tmp_path: Path) -> None:
+    cells = ["a;b", "-", "b", "a"] * 10 if target == "labels" else [f"{i % 7};{i % 3}" for i in range(40)]
+    config = {
+        "backbone": BACKBONE,
+        "model": {"name": "sequence_classifier", "equivariant": True},
+        "data": {"name": "labelled_fasta", "table": table(tmp_path, cells), "target": target},
+        "objective": {"name": objective},
+        "baseline": {"name": "kmer_linear", "size": 1},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+    folder, recipe = RunFolder(tmp_path / "run"), check_recipe("own", config)
+    folder.create(recipe)
+    run(recipe, folder)
+    results = json.loads(folder.results.read_text())
+    assert results["test"].keys() == results["baseline"].keys() == scores
+    model = load(folder.path)
+    assert (model.predicts, model.predict(letters(9)).shape) == (target, (2,))
+
+
+def test_baselines_say_what_they_are_for(tmp_path: Path, genome: str) -> None:
+    unlabelled: Any = DnaWindows(fasta=genome, length=20)
+    numbers: Any = LabelledFasta(table=table(tmp_path, [str(i) for i in range(40)]), target="numbers")
+    classes: Any = LabelledFasta(table=table(tmp_path, ["a", "b"] * 20))
+    for data in (unlabelled, numbers):
+        with pytest.raises(InputError, match="kmer_logistic_regression is for sequences with one class each"):
+            KmerLogisticRegression().predict(data)
+    with pytest.raises(InputError, match="one_hot_logistic_regression is for sequences with one class each"):
+        OneHotLogisticRegression().predict(numbers)
+    with pytest.raises(InputError, match=r"kmer_linear is for data.target=labels and numbers"):
+        KmerLinear().predict(classes)
+    with pytest.raises(InputError, match=r"base_context is for objective.name=masked and causal"):
+        BaseContext().predict(classes)
 
 
 @pytest.mark.parametrize("sides", ["both", "left"])

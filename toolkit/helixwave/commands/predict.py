@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from helixwave.errors import InputError
+
 
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint folder, or the folder of a run.")],
@@ -20,6 +22,8 @@ def predict(
     from helixwave.checkpoint import load
 
     model = load(checkpoint)
+    if not hasattr(model, "predict_files"):
+        raise InputError(f"{checkpoint}: a {type(model).__name__} has no labels to predict. Fine-tune it first")
     with Console(stderr=True).status(f"predicting {len(inputs)} file{'s' * (len(inputs) > 1)}"):
         for path in model.predict_files(inputs, output, overwrite=overwrite):
             print(path)

@@ -1,5 +1,6 @@
 """Language modelling: the tokens that are hidden, or the next one."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class _Language(Objective):
         self.is_letter = np.isin(np.arange(len(self.classes)), vocabulary.letter_ids)
 
     def prepare(self, source: Source) -> Source:
-        return SourceView(respelt(source, self.classes), self.example, vocabulary=self.vocabulary)
+        return _Unlabelled(respelt(source, self.classes), self.example, vocabulary=self.vocabulary)
 
     def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
         """Inputs and targets from the tokens of an example; what it had as a target is not looked at."""
@@ -58,6 +59,13 @@ class _Language(Objective):
         return [
             confusion_picture(number[target.numpy()], outputs[:, letters].exp().numpy(), list(self.vocabulary.letters))
         ]
+
+
+class _Unlabelled(SourceView):
+    """A source whose labels are not looked at."""
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        return []
 
 
 class MaskedLanguage(_Language):
