@@ -174,7 +174,14 @@ def test_data_list(run, tmp_path):
     assert {line.split(" ")[0] for line in output.splitlines()} >= set(card_names())
     assert "here" in output
     assert "0 of 1 files" in output
+    assert "you bring it" in output
     assert str(tmp_path) in output.replace("\n", "")
+
+
+def test_data_fetch_says_what_to_bring(run):
+    code, output, _ = run("data", "fetch", "nucleotide_transformer")
+    assert code == 0
+    assert output.startswith("nucleotide_transformer: bring TASK/train.fna, TASK/test.fna from https://")
 
 
 def test_data_verify(run, refuse, tmp_path):

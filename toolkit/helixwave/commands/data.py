@@ -27,8 +27,8 @@ def list_cards() -> None:
         card = read_card(name)
         here = sum(card.locate(file.path) is not None for file in card.files)
         status = "here" if here == len(card.files) else f"{here} of {len(card.files)} files"
-        status = status if card.files else "you bring it"
-        table.add_row(*map(escape, (name, card.title, card.licence, f"{card.size / 1e6:.1f} MB", status)))
+        size, status = (f"{card.size / 1e6:.1f} MB", status) if card.files else ("", "you bring it")
+        table.add_row(*map(escape, (name, card.title, card.licence, size, status)))
     console = Console(highlight=False)
     console.print(table)
     console.print(f"\ndata folder: {data_folder()}", style="dim")
