@@ -9,6 +9,7 @@ import pytest
 import torch
 from helixwave import load
 from helixwave.checkpoint import build_model, load_tensors, named_tensors, save
+from helixwave.commands.predict import predict
 from helixwave.errors import InputError
 from helixwave.keeper import Keeper
 from helixwave.recipe import check_recipe, load_recipe
@@ -241,3 +242,8 @@ def test_labels_for_a_language_model_and_the_other_way_round(table: str, tmp_pat
     config["data"] = {"name": "labelled_fasta", "table": table}
     with pytest.raises(InputError, match="expected"):
         run(check_recipe("own", config), RunFolder(tmp_path))
+
+
+def test_a_language_model_has_no_labels_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a DNALanguageModel has no labels to predict. Fine-tune it first"):
+        predict(Path(language_model(tmp_path)), [tmp_path / "x.fa"])
