@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--size", nargs="+", default=[], metavar="P=128", help="other than the bench's, of axes that there are"
     )
+    parser.add_argument("--chunk", type=int, help="steps of a chunk, where there are chunks")
     parser.add_argument("--cubin", action="store_true", help="go on to machine code, not only to PTX")
     arguments = parser.parse_args()
     if not arguments.cubin:
@@ -62,6 +63,9 @@ def compile_operator(op: Op, arguments: argparse.Namespace) -> None:
     sizes = {"T": 300} | cases.MEASURED
     given = {name: int(size) for name, _, size in (part.partition("=") for part in arguments.size)}
     sizes |= {name: size for name, size in given.items() if name in sizes}
+    implementation = importlib.import_module(f"helixwave_kernels.{op.__name__}.triton")
+    if arguments.chunk and hasattr(implementation, "CHUNK"):
+        implementation.CHUNK = arguments.chunk
     seen: set[str] = set()
     for variant in cases.VARIANTS[: 1 if arguments.first else None]:
         for target in arguments.target:
