@@ -37,8 +37,9 @@ class Hyena(nn.Module):
         d_position: features of a position, an odd number: the time and pairs of cosine and sine.
         frequency: initial frequency of the sine activations.
         shift: floor of the exponential window; 0.05 in the published HyenaDNA models, 0.0 in Hyena's own.
-        stateful: False: the state is None and cannot be handed over. For whole sequences with a filter so long that
-            windows would not fit: a million positions of 256 channels are 1 GB for each sequence and convolution.
+        stateful: False: the state is None and cannot be handed over. For whole sequences: quicker where no gradient is
+            asked for, and with a filter so long that windows would not fit (a million positions of 256 channels are 1
+            GB for each sequence and convolution).
     """
 
     causal = True
@@ -111,19 +112,22 @@ class Hyena(nn.Module):
     def _by_channels(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         T, length = x.shape[1], min(x.shape[1], self.l_max)
         n = period(T, length)
-
-        def transforms() -> Tensor:
-            return torch.fft.rfft(self.filter_fn(length).contiguous(), n=n)
-
-        spectra: Spectra
-        if length * len(self.filter_fn.bias) > _REMEMBERED:
-            kernels = self.filter_fn(length)
-            spectra = lambda part: torch.fft.rfft(kernels[part].contiguous(), n=n)  # noqa: E731
-        else:
-            parameters = [*self.filter_fn.implicit_filter.parameters()]
-            spectra = self._remembered(transforms, parameters, key=T).__getitem__
         skips = self.filter_fn.bias.unflatten(0, (self.order - 1, -1))
+        spectra = self._spectra(length, n)
         return gated_convolutions(x, self.in_proj, self.short_filter, spectra, skips, lengths, n=n)
+
+    def _spectra(self, length: int, n: int) -> Spectra:
+        """Transforms of the filters; unless they are large, remembered for more sequences of the same length."""
+
+        def transformed(kernels: Tensor) -> Tensor:
+            return torch.fft.rfft(kernels.contiguous(), n=n)
+
+        if length * len(self.filter_fn.bias) <= _REMEMBERED:
+            parameters = [*self.filter_fn.implicit_filter.parameters()]
+            whole = self._remembered(lambda: transformed(self.filter_fn(length)), parameters, key=(length, n))
+            return lambda part: whole[part]
+        kernels = self.filter_fn(length)
+        return lambda part: transformed(kernels[part])
 
 
 def _is_inference(x: Tensor) -> bool:
