@@ -172,12 +172,13 @@ def test_a_block_without_a_state_takes_none() -> None:
 @pytest.mark.parametrize(
     "options", [{"l_max": 40}, {"l_max": 12, "order": 3, "d_short": 1}, {"l_max": 40, "d_short": 7}]
 )
-def test_without_a_gradient_it_goes_by_groups_of_channels(
+def test_without_a_gradient_it_goes_by_groups_of_sequences_and_channels(
     options: dict[str, int], remembered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same function, for one group that is smaller than the others, and for sequences longer than the filter."""
+    """The same function, for groups of which one is smaller, and for sequences longer than the filter."""
     monkeypatch.setattr(hyena, "_REMEMBERED", remembered)
     monkeypatch.setattr(hyena_channels, "CHANNELS", 3)
+    monkeypatch.setattr(hyena, "_POSITIONS", 41)
     block, x, lengths = build(stateful=False, **options), inputs(3, 20), torch.tensor([20, 1, 9])
     expected, _ = block(x, lengths=lengths)
     for i, length in enumerate(lengths.tolist()):

@@ -15,6 +15,8 @@ from helixwave.errors import InputError
 
 # the largest filter whose transform is kept for the next sequences of the same length: 64 MB of it
 _REMEMBERED = 2**23
+# positions at a time where no gradient is asked for, in whole sequences: what is handed on stays in the cache
+_POSITIONS = 1024
 
 HyenaState = tuple[Tensor, ...]
 """Of the short convolution `[B, 3 D, d_short - 1]`, and a window `[B, D, l_max - 1]` for each long one."""
@@ -85,8 +87,8 @@ class Hyena(nn.Module):
     ) -> tuple[Tensor, HyenaState | None]:  # [B, T, D] -> [B, T, D]
         if state is not None and not self.stateful:
             raise InputError("hyena: a state was handed to a block that keeps none. Build it with stateful=True")
-        if not self.stateful and _is_inference(x):
-            return self.out_proj(self._by_channels(x, lengths)), None
+        if not self.stateful and x.numel() and _is_inference(x):
+            return self._by_channels(x, lengths), None
         starts: Sequence[Tensor | None] = state or (None,) * self.order
         short_state, *windows = starts
         mixed, short_end = self.short_filter(self.in_proj(x), short_state, lengths)
@@ -114,7 +116,14 @@ class Hyena(nn.Module):
         n = period(T, length)
         skips = self.filter_fn.bias.unflatten(0, (self.order - 1, -1))
         spectra = self._spectra(length, n)
-        return gated_convolutions(x, self.in_proj, self.short_filter, spectra, skips, lengths, n=n)
+        together = max(1, _POSITIONS // T)
+        parts = []
+        for start in range(0, len(x), together):
+            some = slice(start, start + together)
+            valid = None if lengths is None else lengths[some]
+            y = gated_convolutions(x[some], self.in_proj, self.short_filter, spectra, skips, valid, n=n)
+            parts.append(self.out_proj(y))
+        return torch.cat(parts)
 
     def _spectra(self, length: int, n: int) -> Spectra:
         """Transforms of the filters; unless they are large, remembered for more sequences of the same length."""
