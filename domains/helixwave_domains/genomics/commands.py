@@ -159,7 +159,8 @@ def _model(run: "Run", reading: dict[str, Any]) -> "BothStrands":
 def _allele_rows(vcf: Path, alleles: Alleles, model: "BothStrands") -> "AlleleRows":
     from helixwave_domains.genomics.rows import AlleleRows
 
-    window = alleles.window or min(_WINDOW, getattr(model, "context", None) or _WINDOW)
+    context = getattr(model, "context", None) or _WINDOW
+    window = min(_WINDOW, context) if alleles.window is None else alleles.window
     return AlleleRows(vcf, alleles.reference, window, alleles.center, alleles.on_mismatch)
 
 
@@ -197,7 +198,7 @@ def _show(counts: dict[str, Any]) -> None:
         grid.add_row(status, f"{number:,}")
     console.print(grid)
     if counts["unknown_letters"]:
-        console.print(f"{counts['unknown_letters']:,} letters are ambiguity codes and were read as unknown")
+        console.print(f"letters that are ambiguity codes and were read as unknown: {counts['unknown_letters']:,}")
 
 
 def _zarr(output: Path | None, source: Path) -> Path:

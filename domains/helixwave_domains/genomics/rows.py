@@ -15,6 +15,7 @@ from helixwave_domains.genomics.windows import (
     IntervalWindow,
     OnMismatch,
     allele_windows,
+    checked_center,
     interval_window,
 )
 
@@ -117,12 +118,15 @@ class BedRows:
 
     @property
     def options(self) -> dict[str, Any]:
+        if self.window is not None:
+            checked_center(self.window, None)
         return {"window": self.window}
 
     def size(self) -> tuple[int, int]:
         rows = letters = 0
         for interval in read_intervals(self.path):
-            rows, letters = rows + 1, letters + (self.window or interval.end - interval.start)
+            rows += 1
+            letters += interval.end - interval.start if self.window is None else self.window
         return rows, letters
 
     def __iter__(self) -> Iterator[Row]:
@@ -166,7 +170,7 @@ class AlleleRows:
 
     @property
     def options(self) -> dict[str, Any]:
-        center = self.window // 2 if self.center is None else self.center
+        center = checked_center(self.window, self.center)
         return {"window": self.window, "center": center, "ref_mismatch": self.on_mismatch}
 
     def size(self) -> tuple[int, int]:

@@ -37,7 +37,9 @@ class ScoreTask:
         return self.rows.inputs
 
     def options(self, model: BothStrands) -> dict[str, Any]:
-        return {"rows": self.rows.options, "scoring": self._scorer(model).options}
+        scorer = self._scorer(model)
+        scorer.reading.window(self.rows.window)
+        return {"rows": self.rows.options, "scoring": scorer.options}
 
     def outline(self, model: BothStrands) -> tuple[list[Column], list[str]]:
         scores = [Column(name, "float64") for name in self._scorer(model).columns]

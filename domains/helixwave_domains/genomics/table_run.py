@@ -76,13 +76,16 @@ class Run:
         Raises:
             InputError: a table is there and was not asked for, or it was made from something else.
         """
-        self._make_way()
+        self._expect_consent()
         columns, positions = task.outline(model)
         rows, letters = task.size()
         budget = _LETTERS_OF_POSITIONS if positions else _LETTERS
         per_block = self.rows_per_block or min(_MOST_ROWS, max(1, budget * rows // max(letters, 1)))
         manifest = self._manifest(task, model, per_block)
         layout = Layout(rows, per_block, columns, positions, model.backbone.d_model)
+        if self.overwrite and self.folder.exists():
+            with disk_errors(self.folder):
+                remove(self.folder)
         created = not self.folder.exists() and create(self.folder, layout, manifest)
         table = Table(self.folder)
         for key, (there, ours) in _differences(table.manifest, manifest).items():
@@ -99,6 +102,9 @@ class Run:
 
         Args:
             progress: told how many rows are done, those of an earlier run included.
+
+        Raises:
+            InputError: see `fill`; a table that nothing was written to is gone.
         """
         mine = self.shard.blocks(table.n_block)
         left = []
@@ -107,21 +113,24 @@ class Run:
                 progress(len(table.rows_of(block)))
             else:
                 left.append(block)
-        fill(task, table, left, model=model, checkpoint=self.checkpoint, workers=self.workers, progress=progress)
+        try:
+            fill(task, table, left, model=model, checkpoint=self.checkpoint, workers=self.workers, progress=progress)
+        except InputError:
+            if self.shard.count == 1 and missing_rows(table) == table.rows:
+                remove(table.folder)
+            raise
         if missing_rows(table) == 0:
             table.finish(counts(table))
 
-    def _make_way(self) -> None:
+    def _expect_consent(self) -> None:
+        """Refuse to touch what is there unless this was asked for."""
         if not self.folder.exists():
             return
         # whatever else is there stays
         Table(self.folder)
         if self.overwrite and self.shard.count > 1:
             raise InputError(f"{self.folder}: --overwrite would take what other shards have written. Delete it first")
-        if self.overwrite:
-            with disk_errors(self.folder):
-                remove(self.folder)
-        elif not self.resume and self.shard.count == 1:
+        if not self.overwrite and not self.resume and self.shard.count == 1:
             raise InputError(f"{self.folder}: is there already. Choose another output, or --resume or --overwrite")
 
     def _manifest(self, task: Task, model: BothStrands, per_block: int) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def allele_windows(
     Raises:
         InputError: REF is not what the genome says and `on_mismatch` is `error`, or an argument is out of range.
     """
-    center = _checked_center(window, center)
+    center = checked_center(window, center)
     contig = _contig(fasta, allele.contig) if allele.status.usable else None
     status = _place_status(allele, contig, fasta)
     if contig is None or not status.usable:
@@ -145,7 +145,7 @@ def interval_window(interval: BedInterval, fasta: FastaFile, *, window: int | No
         return IntervalWindow(Status.OUTSIDE_CONTIG, contig)
     start, end = interval.start, interval.end
     if window is not None:
-        start = (start + end) // 2 - _checked_center(window, None)
+        start = (start + end) // 2 - checked_center(window, None)
         end = start + window
     letters = _letters(fasta, contig, start, end)
     letters = reverse_complement_string(letters) if interval.strand == "-" else letters
@@ -179,7 +179,12 @@ def _contig(fasta: FastaFile, name: str) -> str | None:
     return found[0] if found else None
 
 
-def _checked_center(window: int, center: int | None) -> int:
+def checked_center(window: int, center: int | None) -> int:
+    """The index in a window at which alleles begin to differ: `center`, or the middle if None.
+
+    Raises:
+        InputError: it is not in the window.
+    """
     center = window // 2 if center is None else center
     if not 0 <= center < window:
         raise InputError(
