@@ -21,7 +21,7 @@ from helixwave_domains.genomics.alphabet import VOCABULARY, A, T
 from helixwave_domains.genomics.language_model import DNALanguageModel
 from helixwave_domains.genomics.published import plain
 
-TURNS, LEAST = 3, 500.0
+TURNS, LEAST = 3, 2000.0
 """Turns of each contender, and milliseconds that it runs in each, or once."""
 
 
