@@ -13,6 +13,7 @@ from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
 from helixwave.pretrained.families import Published
 from helixwave.pretrained.settings import Settings
+from helixwave_domains.genomics.embedding import embed
 from helixwave_domains.genomics.language_model import DNALanguageModel
 from helixwave_domains.genomics.models import SequenceClassifier
 from helixwave_domains.genomics.published.caduceus import Caduceus
@@ -97,6 +98,14 @@ def logits(w: Tensors, ids: Tensor, config: Config, complement: list[int] = COMP
 
 def states(w: Tensors, ids: Tensor, config: Config, complement: list[int] = COMPLEMENT) -> Tensor:
     return torch.cat(ps(w, ids, config, complement), dim=-1) if config["rcps"] else ph(w, ids, config)
+
+
+def both_strands(w: Tensors, ids: Tensor, config: Config) -> Tensor:
+    """The mean of both, the other one's channels in their own order."""
+    if config["rcps"]:
+        h1, h2 = ps(w, ids, config, COMPLEMENT)
+        return (h1 + h2.flip(-1)) / 2
+    return (ph(w, ids, config) + ph(w, torch.tensor(COMPLEMENT)[ids].flip(1), config).flip(1)) / 2
 
 
 def under(prefix: str, tensors: Tensors) -> Tensors:
@@ -235,6 +244,25 @@ def test_an_embedding_is_of_its_sequence_alone(kind: str, write: Write) -> None:
         assert largest(batch, alone) <= 1e-6
         ids[0, 9:] = 7
         assert torch.equal(model.hidden(ids, lengths)[:1, :9], batch)
+
+
+@pytest.mark.parametrize("kind", ["ph", "ps_fused", "ps_unfused", "ph_untied"])
+def test_embed_gives_the_means_of_the_formulas(kind: str, write: Write) -> None:
+    """Of both strands, whatever else is embedded, in whatever order and case."""
+    config = settings(**KINDS[kind])
+    w = weights(config)
+    model = load_pretrained(write(config, published(w, config)))
+    records = [("a", "ACGTTGCAACG"), ("b", "ACNRA"), ("c", "GATTACAGATTACAGATTA"), ("d", "ttgcaacgtac")]
+    codes = {"A": 7, "C": 8, "G": 9, "T": 10, "N": 11, "R": 6}
+    ids = [torch.tensor([[codes[letter] for letter in letters.upper()]]) for _, letters in records]
+    expected = torch.cat([both_strands(w, one, config).mean(1) for one in ids])
+    order = [2, 0, 3, 1]
+    (together,), (shuffled,) = (embed([records[i] for i in some], model, strand="both") for some in (range(4), order))
+    assert largest(torch.from_numpy(together.pooled["mean"]), expected) < 2e-5
+    for i, record in enumerate(records):
+        (alone,) = embed([(record[0], record[1].lower())], model, strand="both")
+        for other in (together.pooled["mean"][i], shuffled.pooled["mean"][order.index(i)]):
+            assert largest(torch.from_numpy(other), torch.from_numpy(alone.pooled["mean"][0])) <= 1e-6
 
 
 def test_case_does_not_matter(write: Write) -> None:

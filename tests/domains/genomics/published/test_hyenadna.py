@@ -15,6 +15,7 @@ from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
 from helixwave.pretrained.families import Published
 from helixwave.pretrained.settings import Settings
+from helixwave_domains.genomics.embedding import embed
 from helixwave_domains.genomics.published.hyenadna import HyenaDNA
 from torch import Tensor
 
@@ -240,6 +241,23 @@ def test_an_embedding_is_of_its_sequence_alone(write: Write) -> None:
         assert largest(batch, alone) <= 1e-6
         ids[0, 9:] = 7
         assert torch.equal(model.hidden(ids, lengths)[:1, :9], batch)
+
+
+@every_layout
+def test_embed_gives_the_means_of_the_formulas(layout: Layout, write: Write) -> None:
+    """Whatever else is embedded, in whatever order and case."""
+    model = load_pretrained(write(*layout(2)))
+    records = [("a", "ACGTTGCAACG"), ("b", "ACNRA"), ("c", "GATTACAGATTACAGATTA"), ("d", "ttgcaacgtac")]
+    codes = {"A": 7, "C": 8, "G": 9, "T": 10, "N": 11, "R": 6}
+    ids = [torch.tensor([[codes[letter] for letter in letters.upper()]]) for _, letters in records]
+    expected = torch.cat([hidden(weights(), one, 2, 0.05).mean(1) for one in ids])
+    order = [2, 0, 3, 1]
+    (together,), (shuffled,) = embed(records, model), embed([records[i] for i in order], model)
+    assert largest(torch.from_numpy(together.pooled["mean"]), expected) < 2e-5
+    for i, record in enumerate(records):
+        (alone,) = embed([(record[0], record[1].lower())], model)
+        for other in (together.pooled["mean"][i], shuffled.pooled["mean"][order.index(i)]):
+            assert largest(torch.from_numpy(other), torch.from_numpy(alone.pooled["mean"][0])) <= 1e-6
 
 
 # what does not fit
