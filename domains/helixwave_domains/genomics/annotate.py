@@ -72,6 +72,18 @@ def annotate_vcf(
             file.write(line)
 
 
+def expect_annotatable(source: Path | str, fields: Sequence[InfoField]) -> None:
+    """Raise InputError if the header of a VCF says that `annotate_vcf` will."""
+    source, named = Path(source), False
+    for line in vcf_lines(source):
+        if is_record(line):
+            if not named:
+                _column_names(source, line)
+            return
+        named = named or line.startswith(b"#CHROM")
+        _refuse_declared(source, line, fields)
+
+
 def _bgzf(target: Path, stream: IO[bytes]) -> AbstractContextManager[Any]:
     try:
         from Bio.bgzf import BgzfWriter

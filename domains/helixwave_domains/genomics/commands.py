@@ -113,12 +113,12 @@ def score_vcf(
 
     Example: helixwave score vcf calls.vcf --reference hg38.fa --checkpoint runs/my_run -o scored.vcf.gz
     """
-    from helixwave_domains.genomics.score_files import expect_format, write_scores
+    from helixwave_domains.genomics.score_files import expect_output, write_scores
     from helixwave_domains.genomics.score_task import ScoreTask
     from helixwave_domains.genomics.store import remove
     from helixwave_domains.genomics.table_run import missing_rows
 
-    expect_format(output)
+    expect_output(output, vcf, alleles.reference)
     how = run(folder=output.with_name(f"{output.name}.partial.zarr"))
     if output.exists() and not how.overwrite:
         if not how.resume:

@@ -128,8 +128,8 @@ class Embedder:
         self.reading, self.pools = reading, _checked_pools(pool)
         self.window = reading.window(window)
         self.overlap = self.window // 4 if overlap is None else overlap
-        # refuses an overlap that is out of range
-        tiles(1, self.window, self.overlap)
+        if not 0 <= self.overlap < self.window:
+            raise InputError(f"overlap is {self.overlap}, expected 0 to {self.window - 1}, less than the window")
         self.layer = _checked_layer(reading.model, layer)
 
     @property

@@ -123,6 +123,7 @@ class BedRows:
         return {"window": self.window}
 
     def size(self) -> tuple[int, int]:
+        _expect_fasta(self.reference)
         rows = letters = 0
         for interval in read_intervals(self.path):
             rows += 1
@@ -174,6 +175,7 @@ class AlleleRows:
         return {"window": self.window, "center": center, "ref_mismatch": self.on_mismatch}
 
     def size(self) -> tuple[int, int]:
+        _expect_fasta(self.reference)
         rows = count_alleles(self.path)
         return rows, 2 * rows * self.window
 
@@ -190,6 +192,12 @@ class AlleleRows:
         for allele, windows in self.alleles():
             passages = allele_passages(str(allele), windows) if windows.status.usable else ()
             yield Row(allele_cells(allele, windows), windows.status, passages)
+
+
+def _expect_fasta(path: Path) -> None:
+    """Raise InputError if a genome cannot be read; its index is there afterwards."""
+    with read_fasta(path):
+        pass
 
 
 def allele_cells(allele: Allele, windows: AlleleWindows) -> dict[str, Any]:

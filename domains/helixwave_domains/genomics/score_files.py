@@ -7,7 +7,7 @@ from typing import Any
 from helixwave.errors import InputError
 from helixwave.files import atomic_write, write_table
 
-from helixwave_domains.genomics.annotate import InfoField, annotate_vcf
+from helixwave_domains.genomics.annotate import InfoField, annotate_vcf, expect_annotatable
 from helixwave_domains.genomics.scoring import SCORES
 from helixwave_domains.genomics.store import MANIFEST, STATUS, Table
 
@@ -18,13 +18,22 @@ _DESCRIPTIONS = {
     "l2": "Euclidean distance of the mean embeddings of both windows",
     "cosine": "1 - cosine of the mean embeddings of both windows",
 }
+_STATUS_FIELD = InfoField("HW_STATUS", "String", "what became of the allele")
 # columns of the table by their names in the file
 _DESCRIBING = {"contig": "contig", "position": "position", "id": "name", "ref": "ref", "alt": "alt", STATUS: STATUS}
 
 
-def expect_format(output: Path) -> None:
-    """Raise InputError if the ending of a name is that of no format that is written."""
-    _writer(output)
+def expect_output(output: Path, vcf: Path, reference: Path) -> None:
+    """Check a name before there are scores.
+
+    Raises:
+        InputError: its ending is that of no format that is written, it is an input, or the VCF cannot be annotated.
+    """
+    if _writer(output) is _write_vcf:
+        expect_annotatable(vcf, [_STATUS_FIELD])
+    for file in (vcf, reference):
+        if output.exists() and file.exists() and output.samefile(file):
+            raise InputError(f"{output}: this is an input. Choose another output")
 
 
 def write_scores(table: Table, output: Path) -> None:
@@ -49,9 +58,8 @@ def _writer(output: Path) -> Callable[[Table, Path, Path], None]:
 def _write_vcf(table: Table, output: Path, vcf: Path) -> None:
     scores = _scores(table)
     fields = [InfoField(f"HW_{name.upper()}", "Float", _DESCRIPTIONS[name]) for name in scores]
-    fields.append(InfoField("HW_STATUS", "String", "what became of the allele"))
     rows = zip(*(_cells(table, name) for name in [*scores, STATUS]), strict=True)
-    annotate_vcf(vcf, output, fields, rows, command=_command(table))
+    annotate_vcf(vcf, output, [*fields, _STATUS_FIELD], rows, command=_command(table))
 
 
 def _write_tsv(table: Table, output: Path, vcf: Path) -> None:

@@ -187,8 +187,11 @@ def create(folder: Path, layout: Layout, manifest: Mapping[str, Any]) -> bool:
     """Make an empty table; False if another process was quicker, or one is there already.
 
     Raises:
-        InputError: the disk is full.
+        InputError: the disk is full, or nothing can be written there.
     """
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{folder}: {above} is a file, expected a folder. Choose another output")
     with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))

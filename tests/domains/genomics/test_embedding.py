@@ -278,7 +278,7 @@ def test_bfloat16_is_close_and_float32_on_the_way_out():
         ({"strand": "*"}, "strand is '*', expected one of +, -, both"),
         ({"window": 0}, "window is 0, expected at least 1"),
         ({"window": 65}, "window is 65, expected at most 64, which this checkpoint was made for"),
-        ({"window": 8, "overlap": 8}, "with overlap 8: expected a length of at least 1 and an overlap from 0"),
+        ({"window": 8, "overlap": 8}, "overlap is 8, expected 0 to 7, less than the window"),
         ({"layer": 2}, "layer is 2, expected 0 (the embedding) to 1 (after the last layer), or -2 to -1"),
         ({"batch_tokens": 0}, "batch_tokens is 0, expected at least 1"),
         ({"dtype": torch.float16}, "dtype is torch.float16, expected torch.float32 or torch.bfloat16"),
