@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -253,3 +254,15 @@ def test_overwrite_takes_runs_away_but_nothing_else(tmp_path):
     with pytest.raises(InputError, match=r"is not an empty folder\. Choose another --folder"):
         prepare([run], overwrite=True)
     assert (run.folder.path / "thesis.tex").is_file()
+
+
+def test_a_run_ends_with_the_command(tmp_path):
+    """However the command ends: its end of the pipe is closed then."""
+    (run,) = plan(PARITY, [*TINY, "trainer.max_epochs=100000"], "gru", 1, tmp_path)
+    run.folder.create(run.recipe)
+    command = [sys.executable, "-m", "helixwave.comparison", str(run.folder.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert any("epoch 1/100000" in line for line in process.stdout)
+        process.stdin.close()
+        assert process.wait(60) == 1
+    assert not run.finished

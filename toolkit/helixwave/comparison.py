@@ -6,10 +6,12 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -167,7 +169,7 @@ def train(run: Run, say: Callable[[str], None]) -> Run:
     command = [sys.executable, "-m", "helixwave.comparison", str(run.folder.path)]
     with (
         open(errors, "w", encoding="utf-8") as f,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=f, text=True) as process,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=f, text=True) as process,
     ):
         assert process.stdout is not None
         try:
@@ -388,7 +390,14 @@ def _peak_memory() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
 
 
+def _end_with_parent() -> None:
+    """Whatever ends the command closes this pipe; a run alone would go on unseen."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         train_here(sys.argv[1])
     except InputError as error:
