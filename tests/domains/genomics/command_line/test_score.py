@@ -69,13 +69,18 @@ def test_swapped_alleles_have_exactly_the_negated_scores(kind, own, data_folder,
         np.testing.assert_array_equal(list(back.column(name)), sign * values)
 
 
-def test_all_mismatches_are_counted_and_the_first_is_named(data_folder, checkpoints, done, refused):
+def test_all_mismatches_are_counted_and_the_first_is_named(data_folder, here, checkpoints, done, refused):
     folder = data_folder / "hg38_chr1_1m"
     words = ["--reference", folder / "hg38_1m.fa.gz", "--checkpoint", checkpoints / "causal", "--window", 40]
     output = done("score", "vcf", folder / "eqtl_flip.vcf", *words, "-o", "skipped.tsv")
     assert ["ref_mismatch", "8"] in [line.split() for line in output.splitlines()]
     message = refused("score", "vcf", folder / "eqtl_flip.vcf", *words, "-o", "e.tsv", "--ref-mismatch", "error")
+    place = next(
+        line.split() for line in (folder / "eqtl_flip.vcf").read_text().splitlines() if not line.startswith("#")
+    )
+    assert f"{place[0]}:{place[1]} {place[3]}>{place[4]}: {folder / 'hg38_1m.fa.gz'} has {place[4]} there" in message
     assert "Is the VCF on another assembly?" in message
+    assert not list(here.glob("e.tsv*"))
 
 
 def test_every_record_of_real_files_is_in_the_output(data_folder, here, checkpoints, done):
