@@ -132,7 +132,7 @@ def score_vcf(
         if missing_rows(table) == 0:
             print(f"all rows are there. To write {output}: the same command with --resume and without --shard")
         return
-    write_scores(table, output)
+    write_scores(table, output, vcf)
     if not keep:
         remove(table.folder)
     print(output)

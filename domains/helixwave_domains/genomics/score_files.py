@@ -36,16 +36,20 @@ def expect_output(output: Path, vcf: Path, reference: Path) -> None:
             raise InputError(f"{output}: this is an input. Choose another output")
 
 
-def write_scores(table: Table, output: Path) -> None:
+def write_scores(table: Table, output: Path, vcf: Path) -> None:
     """Write a finished table, and beside it its manifest.
+
+    Args:
+        table: of scores.
+        output: NAME.vcf, NAME.vcf.gz, NAME.tsv or NAME.parquet.
+        vcf: where the alleles now lie that the table was made from.
 
     Raises:
         InputError: the VCF is no longer there or no longer the same, has such scores already, or the disk is full.
     """
-    inputs = {name: Path(file["path"]) for name, file in table.manifest["inputs"].items()}
     with atomic_write(output.with_name(f"{output.name}.manifest.json")) as stream:
         stream.write((table.folder / MANIFEST).read_text(encoding="utf-8"))
-    _writer(output)(table, output, inputs["vcf"])
+    _writer(output)(table, output, vcf)
 
 
 def _writer(output: Path) -> Callable[[Table, Path, Path], None]:

@@ -206,6 +206,17 @@ def test_shards_of_scores(here, many, done):
     assert (here / "parts.vcf").read_bytes() == (here / "whole.vcf").read_bytes()
 
 
+def test_where_the_inputs_lie_does_not_matter(here, many, die_at, done):
+    die_at(40, *SCORE, *many, "-o", "killed.vcf")
+    (here / "many.vcf").rename("moved.vcf")
+    done(*SCORE[:2], "moved.vcf", *SCORE[3:], *many, "-o", "killed.vcf", "--resume")
+    lines = [(here / f"{name}.vcf").read_text().splitlines() for name in ("killed", "whole")]
+    command = "##helixwave_command=helixwave score vcf many.vcf"
+    assert [line for line in lines[0] if not line.startswith(command)] == [
+        line for line in lines[1] if not line.startswith(command)
+    ]
+
+
 @pytest.mark.parametrize(("command", "name"), [(EMBED, "full.zarr"), (SCORE, "full.vcf")], ids=["embed", "score"])
 def test_a_full_disk_stops_a_run_that_can_be_gone_on_with(command, name, here, many, monkeypatch, done, refused):
     put, left = zarr.storage._local._put, [65]

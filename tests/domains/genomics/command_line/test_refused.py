@@ -93,6 +93,15 @@ def test_scores_that_are_there_already(here, checkpoints, done, refused):
     done(*again, "t.tsv")
 
 
+def test_a_vcf_whose_samples_have_no_names(here, checkpoints, refused):
+    """Found out before the alleles are scored."""
+    lines = [f"{line}\tGT\t0/1" for line in (here / "calls.vcf").read_text().splitlines() if not line.startswith("#")]
+    (here / "samples.vcf").write_text("\n".join(["##fileformat=VCFv4.2", *lines, ""]))
+    words = (*SCORE[:2], "samples.vcf", *SCORE[3:], "--checkpoint", checkpoints / "masked", "-o", "t.vcf")
+    assert "samples.vcf: no line '#CHROM ...' above the first record of 10 columns" in refused(*words)
+    assert not list(here.glob("t.vcf*"))
+
+
 def test_a_genome_that_has_changed_is_indexed_anew(here, checkpoints, done):
     words = (*BED, "genome.fa", "--checkpoint", checkpoints / "masked")
     done(*words)
