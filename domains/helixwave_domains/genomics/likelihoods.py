@@ -5,12 +5,16 @@ from itertools import groupby, islice
 
 import numpy as np
 import torch
+from helixwave.blocks.hyena import keeping_inputs
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from helixwave_domains.genomics.language_model import DNALanguageModel
 from helixwave_domains.genomics.reading import Reading
+
+# the longest windows of which a Hyena without states is made to keep its inputs: at 256 channels 32 MB each
+_KEPT = 2**15
 
 HIDDEN = "?"
 """Stands for a masked letter."""
@@ -66,11 +70,12 @@ class CausalLikelihood:
         ids = encoded(self.reading, [sequence for site in sites for sequence in site])
         sizes = torch.tensor([len(site) for site in sites], device=ids.device)
         owner = torch.arange(len(sites), device=ids.device).repeat_interleave(sizes)
-        shared = min(map(_shared, sites)) if self.stateful else 0
-        with self.reading.autocast():
-            if shared == 0:
-                logits, _ = self.model.extend(ids)
-                return self._summed(logits[:, :-1], ids[:, 1:]).cpu().numpy()
+        shared = min(map(_shared, sites)) if self.stateful or ids.shape[1] <= _KEPT else 0
+        if shared == 0:
+            with self.reading.autocast():
+                logits = self.model.logits(ids)
+            return self._summed(logits[:, :-1], ids[:, 1:]).cpu().numpy()
+        with self.reading.autocast(), keeping_inputs(self.model.backbone, shared):
             begun = ids[sizes.cumsum(0) - sizes, :shared]
             before, state = self.model.extend(begun)
             state = tree_map(lambda part: part[owner] if isinstance(part, Tensor) else part, state)

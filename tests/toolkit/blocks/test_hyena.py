@@ -5,7 +5,7 @@ import torch
 from helixwave.blocks import hyena, hyena_channels
 from helixwave.blocks.hyena import Hyena, HyenaFilter
 from helixwave.errors import InputError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -202,6 +202,25 @@ def test_transforms_are_kept_for_sequences_of_one_length(monkeypatch: pytest.Mon
         changed, _ = block(inputs(1, 20))
     assert lengths == [5, 7, 16, 16]
     torch.testing.assert_close(changed, block(inputs(1, 20))[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"order": 3, "d_short": 1}, {"stateful": False}])
+@pytest.mark.parametrize("grad", [False, True])
+def test_windows_as_long_as_what_came_before(options: dict[str, int], grad: bool) -> None:
+    """With a gradient by windows of the sequence, without one by groups of channels."""
+    block, x = build(l_max=40, **options), inputs(3, 30)
+    n_window, stateful = block.n_window, block.stateful
+    with torch.set_grad_enabled(grad), hyena.keeping_inputs(nn.Sequential(block), 12):
+        expected, _ = block(x)
+        first, state = block(x[:, :12])
+        assert [part.shape[-1] for part in state[1:]] == [12] * (block.order - 1)
+        second, _ = block(x[:, 12:], state)
+        padded, _ = block(x[:, 12:], state, lengths=torch.tensor([18, 18, 4]))
+        one, _ = block(x[:, 12:13], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(padded[2, :4], second[2, :4], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(one, second[:, :1], rtol=1e-4, atol=1e-6)
+    assert (block.n_window, block.stateful) == (n_window, stateful)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 class Derived:
-    """Remembers the last value, for one token after another: a filter, a matrix power, a discretisation.
+    """Remembers values, for one token after another: a filter, a matrix power, a discretisation.
 
     A value is computed again whenever a gradient may be asked of it, a parameter has changed, moved or been replaced,
-    or `key` differs. Under `torch.compile` and `torch.export` it always is.
+    or its `key` was not among the last two. Under `torch.compile` and `torch.export` it always is.
     """
 
     def __init__(self) -> None:
         self._parameters: list[Tensor] = []
-        self._key: Hashable = None
-        self._value: Any = None
+        self._versions: Hashable = None
+        self._values: dict[Hashable, Any] = {}
 
     def __call__(self, compute: Callable[[], Any], parameters: Sequence[Tensor], key: Hashable = None) -> Any:
         trained = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
@@ -25,12 +25,14 @@ class Derived:
             return compute()
         versions = tuple((p.data_ptr(), p._version, p.dtype, p.device, p.shape) for p in parameters)
         mode = torch.is_inference_mode_enabled(), torch.is_autocast_enabled(parameters[0].device.type)
-        if self._key != (key, versions, mode):
-            self._value = compute()
+        if self._versions != (versions, mode):
             # holding on to the memory, so that no other tensor can come to lie at the same address
             self._parameters = [parameter.detach() for parameter in parameters]
-            self._key = (key, versions, mode)
-        return self._value
+            self._versions, self._values = (versions, mode), {}
+        value = self._values.pop(key) if key in self._values else compute()
+        # the last one used stands last
+        self._values = {**dict([*self._values.items()][-1:]), key: value}
+        return value
 
     def __deepcopy__(self, memo: Any) -> "Derived":
         return Derived()

@@ -1,10 +1,12 @@
 """Hyena: gated long convolutions with implicit filters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helixwave.blocks.causal_conv import CausalConv
@@ -87,8 +89,14 @@ class Hyena(nn.Module):
     ) -> tuple[Tensor, HyenaState | None]:  # [B, T, D] -> [B, T, D]
         if state is not None and not self.stateful:
             raise InputError("hyena: a state was handed to a block that keeps none. Build it with stateful=True")
-        if not self.stateful and x.numel() and _is_inference(x):
-            return self._by_channels(x, lengths), None
+        # one token at a time goes the way of windows, and so does a state after each sequence's own last position
+        if (
+            x.numel()
+            and _is_inference(x)
+            and (state is None or x.shape[1] > 1)
+            and not (self.stateful and lengths is not None)
+        ):
+            return self._by_channels(x, state, lengths)
         starts: Sequence[Tensor | None] = state or (None,) * self.order
         short_state, *windows = starts
         mixed, short_end = self.short_filter(self.in_proj(x), short_state, lengths)
@@ -97,33 +105,47 @@ class Hyena(nn.Module):
         skips = self.filter_fn.bias.chunk(self.order - 1, dim=0)
         ends = []
         for gate, kernel, skip, window in zip(reversed(gates[1:]), kernels, skips, windows, strict=True):
-            v, end = windowed_conv(v * gate, kernel, skip, window, lengths, n_window=self.n_window)
+            # all but the window of `keeping_inputs` have that size
+            past = None if window is None else F.pad(window, (0, kernel.shape[-1] - 1 - self.n_window))
+            v, end = windowed_conv(v * gate, kernel, skip, past, lengths, n_window=self.n_window)
             ends.append(end)
         return self.out_proj(v * gates[0]), ((short_end, *ends) if self.stateful else None)
 
-    def _kernels(self, T: int, state: HyenaState | None) -> Tensor:  # -> [(order - 1) D, T or l_max]
+    def _kernels(self, T: int, state: HyenaState | None) -> Tensor:  # -> [(order - 1) D, L]
         if state is None:
             # not remembered: quick beside the convolution of a whole sequence, and as large as its activations
             return self.filter_fn(min(T, self.l_max))
-        return self._remembered(self._whole_filter, [*self.filter_fn.implicit_filter.parameters()])
-
-    def _whole_filter(self) -> Tensor:
         # in the order of the windows: a product of two layouts takes ten times as long
-        return self.filter_fn(self.l_max).contiguous()
+        parameters, length = [*self.filter_fn.implicit_filter.parameters()], min(self.n_window + T, self.l_max)
+        return self._remembered(lambda: self.filter_fn(length).contiguous(), parameters, key=length)
 
-    def _by_channels(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        T, length = x.shape[1], min(x.shape[1], self.l_max)
-        n = period(T, length)
+    def _by_channels(
+        self, x: Tensor, state: HyenaState | None, lengths: Tensor | None
+    ) -> tuple[Tensor, HyenaState | None]:
+        T, past = x.shape[1], 0 if state is None else self.n_window
+        length = min(past + T, self.l_max)
+        n = period(past, T, length)
         skips = self.filter_fn.bias.unflatten(0, (self.order - 1, -1))
         spectra = self._spectra(length, n)
         together = max(1, _POSITIONS // T)
-        parts = []
+        ys, ends = [], []
         for start in range(0, len(x), together):
             some = slice(start, start + together)
-            valid = None if lengths is None else lengths[some]
-            y = gated_convolutions(x[some], self.in_proj, self.short_filter, spectra, skips, valid, n=n)
-            parts.append(self.out_proj(y))
-        return torch.cat(parts)
+            y, end = gated_convolutions(
+                x[some],
+                self.in_proj,
+                self.short_filter,
+                spectra,
+                skips,
+                None if lengths is None else lengths[some],
+                None if state is None else tuple(part[some] for part in state),
+                n=n,
+                n_window=self.n_window,
+            )
+            ys.append(self.out_proj(y))
+            ends.append(end)
+        joined = tuple(torch.cat(parts) for parts in zip(*ends, strict=True)) if self.stateful else None
+        return torch.cat(ys), joined
 
     def _spectra(self, length: int, n: int) -> Spectra:
         """Transforms of the filters; unless they are large, remembered for more sequences of the same length."""
@@ -137,6 +159,23 @@ class Hyena(nn.Module):
             return lambda part: whole[part]
         kernels = self.filter_fn(length)
         return lambda part: transformed(kernels[part])
+
+
+@contextmanager
+def keeping_inputs(module: nn.Module, n: int) -> Iterator[None]:
+    """Let every Hyena in a module hand over a state that is exact after up to n positions.
+
+    Its windows are then of n inputs, or of `l_max - 1` if these are fewer.
+    """
+    blocks = [block for block in module.modules() if isinstance(block, Hyena)]
+    before = [(block.stateful, block.n_window) for block in blocks]
+    try:
+        for block in blocks:
+            block.stateful, block.n_window = True, min(n, block.l_max - 1)
+        yield
+    finally:
+        for block, (stateful, n_window) in zip(blocks, before, strict=True):
+            block.stateful, block.n_window = stateful, n_window
 
 
 def _is_inference(x: Tensor) -> bool:

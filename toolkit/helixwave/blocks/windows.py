@@ -56,6 +56,6 @@ def _window_after(x: Tensor, past: Tensor | None, lengths: Tensor | None, size: 
     inputs = x.to(torch.promote_types(x.dtype, torch.float32))
     if past is not None:
         inputs = torch.cat([past.mT, inputs], dim=1)
-        lengths = None if lengths is None else lengths + size
+        lengths = None if lengths is None else lengths + past.shape[-1]
     n_seen = min(inputs.shape[1], size)
     return F.pad(last_valid(inputs, n_seen, lengths).flip(1).mT, (0, size - n_seen))
