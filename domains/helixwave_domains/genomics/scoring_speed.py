@@ -1,12 +1,12 @@
 """`python -m helixwave_domains.genomics.scoring_speed`: SNVs scored together beside each of them by itself, on a CPU.
 
 `each` takes one allele after the other through the model: a causal one reads the window with REF and the window with
-ALT, one that reads both ways the window with the base masked. `together` is `score`, which reads the alleles of a site
-in one batch with one REF, and what stands before them once if the model keeps states. The same weights on both sides,
-one thread; contenders take turns in one process and are compared by cpu time, the best of three runs.
+ALT, one that reads both ways the window with the base masked. `together` is `score`: the alleles of a site have one REF,
+several sites are in a batch, and what stands before the variant is read once by a causal model. The same weights on both
+sides, one thread; contenders take turns in one process and are compared by cpu time, the best of three runs.
 
-A site with a single allele has less to share: with states what stands before it, a quarter of the work; without states,
-or where both ways are read, nothing.
+A site with a single allele has less to share: what stands before it, a quarter of the work; where both ways are read,
+nothing.
 """
 
 import argparse
@@ -32,15 +32,14 @@ ALL, WANTED = 3, 1.8
 """SNVs that a site can have, and how many times quicker all of them should be."""
 
 
-def _hyena(d_model: int, n_layer: int, *, stateful: bool) -> dict[str, Any]:
-    blocks = [{"name": "hyena", "l_max": WINDOW + 2, "stateful": stateful}, {"name": "mlp"}]
+def _hyena(d_model: int, n_layer: int) -> dict[str, Any]:
+    blocks = [{"name": "hyena", "l_max": WINDOW + 2, "stateful": False}, {"name": "mlp"}]
     return {"d_model": d_model, "n_layer": 2 * n_layer, "blocks": blocks, "norm": "layer"}
 
 
 CASES: dict[str, dict[str, Any]] = {
-    "hyenadna-tiny-1k, d_model 128, 2 layers": _hyena(128, 2, stateful=False),
-    "the same with states": _hyena(128, 2, stateful=True),
-    "hyenadna-tiny-1k-d256, 2 layers": _hyena(256, 2, stateful=False),
+    "hyenadna-tiny-1k, d_model 128, 2 layers": _hyena(128, 2),
+    "hyenadna-tiny-1k-d256, 2 layers": _hyena(256, 2),
     "Mamba, d_model 256, 4 layers": {"d_model": 256, "n_layer": 4, "blocks": [{"name": "mamba"}]},
     "mLSTM, d_model 128, 2 layers": {"d_model": 128, "n_layer": 2, "blocks": [{"name": "mlstm"}]},
     "Caduceus-Ph, d_model 256, 4 layers": {"d_model": 256, "n_layer": 4, "blocks": [{"name": "bimamba"}]},
