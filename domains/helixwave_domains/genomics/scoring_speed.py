@@ -1,9 +1,9 @@
 """`python -m helixwave_domains.genomics.scoring_speed`: SNVs scored together beside each of them by itself, on a CPU.
 
 `each` takes one allele after the other through the model: a causal one reads the window with REF and the window with
-ALT, one that reads both ways the window with the base masked. `together` is `score`: the alleles of a site have one REF,
-several sites are in a batch, and what stands before the variant is read once by a causal model. The same weights on both
-sides, one thread; contenders take turns in one process and are compared by cpu time, the best of three runs.
+ALT, one that reads both ways the window with the base masked. `together` is `score`: the alleles of a site have one
+REF, several sites are in a batch, and what stands before the variant is read once by a causal model. The same weights
+on both sides, one thread; contenders take turns in one process and are compared by cpu time, the best of three runs.
 
 A site with a single allele has less to share: what stands before it, a quarter of the work; where both ways are read,
 nothing.
