@@ -8,7 +8,7 @@ from helixwave.registry import BLOCKS
 
 D = 64
 CAUSAL = [name for name in BLOCKS if BLOCKS[name].causal]
-STEPS, ROUNDS = 10, 40
+STEPS, ROUNDS = 10, 100
 
 
 @pytest.mark.slow
