@@ -1,11 +1,12 @@
 """How likely a language model of DNA finds letters: whole sequences from left to right, or hidden ones from around."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 
 import numpy as np
 import torch
-from helixwave.blocks.hyena import keeping_inputs
+from helixwave.blocks.hyena import Hyena, keeping_inputs
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -32,7 +33,7 @@ class CausalLikelihood:
     def __init__(self, reading: Reading):
         assert isinstance(reading.model, DNALanguageModel)
         self.reading, self.model = reading, reading.model
-        self.stateful = all(getattr(block, "stateful", True) for block in self.model.backbone.blocks)
+        self.longest = _longest_shared(self.model)
 
     def of_sites(self, sites: Sequence[Sequence[str]]) -> list[NDArray[np.float64]]:
         """For each site the log-likelihood of its sequences and how many letters it is of, `[n, 2]`.
@@ -70,7 +71,7 @@ class CausalLikelihood:
         ids = encoded(self.reading, [sequence for site in sites for sequence in site])
         sizes = torch.tensor([len(site) for site in sites], device=ids.device)
         owner = torch.arange(len(sites), device=ids.device).repeat_interleave(sizes)
-        shared = min(map(_shared, sites)) if self.stateful or ids.shape[1] <= _KEPT else 0
+        shared = min(map(_shared, sites)) if ids.shape[1] <= self.longest else 0
         if shared == 0:
             with self.reading.autocast():
                 logits = self.model.logits(ids)
@@ -90,6 +91,14 @@ class CausalLikelihood:
         log_p = logits.float().log_softmax(-1).gather(-1, letters[..., None])[..., 0].double()
         is_base = torch.isin(letters, torch.from_numpy(self.model.tokenizer.bases).to(letters.device))
         return torch.stack([(log_p * is_base).sum(-1), is_base.sum(-1).double()], dim=-1)
+
+
+def _longest_shared(model: DNALanguageModel) -> float:
+    """Up to how many letters a model can go on from what sequences begin with alike."""
+    without = [block for block in model.backbone.blocks if not getattr(block, "stateful", True)]
+    if not without:
+        return math.inf
+    return _KEPT if all(isinstance(block, Hyena) for block in without) else 0
 
 
 @torch.inference_mode()

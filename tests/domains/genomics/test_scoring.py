@@ -203,6 +203,16 @@ def test_the_alleles_of_a_site_share_its_reference(windows, monkeypatch):
     assert read == [(2, 15)]
 
 
+def test_a_block_of_others_that_keeps_no_state_reads_whole_windows(windows):
+    """Nothing can be handed over behind the letters that alleles share, whatever a Hyena could keep."""
+    pairs, model = windows(), language_model(CAUSAL["mamba"])
+    for block in model.backbone.blocks:
+        block.stateful, forward = False, block.forward
+        block.forward = lambda x, state=None, lengths=None, forward=forward: (forward(x, None, lengths)[0], None)
+    found, expected = (scored(pairs, each)[1]["ll_sum"] for each in (model, CAUSAL_MODELS["mamba"]))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
 def test_alleles_of_equal_letters_and_windows_of_one(windows):
     # a deletion from a run that fills the window, and the shortest window there is
     pair = windows("1\t2\ta\tAA\tA\n", genome="CAAAAAAAAAAAAAAA", window=8, center=0)
