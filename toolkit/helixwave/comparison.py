@@ -392,7 +392,8 @@ def _peak_memory() -> float:
 
 def _end_with_parent() -> None:
     """Whatever ends the command closes this pipe; a run alone would go on unseen."""
-    sys.stdin.read()
+    # not sys.stdin: its lock would be held when the interpreter ends
+    os.read(0, 1)
     os._exit(1)
 
 

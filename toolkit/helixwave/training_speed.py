@@ -4,19 +4,17 @@ A step is a forward pass over random inputs `[B, T, 128]`, the mean square of th
 AdamW. Contenders take turns in one process and are compared by cpu time. The extra `bench` installs the others.
 """
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from helixwave_kernels.bench import machine
 from helixwave_kernels.bench.report import markdown
 from torch import Tensor, nn
 
+from helixwave import side_by_side
 from helixwave.backbone import Backbone
 from helixwave.registry import BlockConfig
 
@@ -73,18 +71,13 @@ def page(rows: Sequence[Row], command: str) -> str:
         ours = next(other.step for other in others if other.name == "helixwave")
         ratio = "" if row.name == "helixwave" else f"{row.step / ours:.3g}x"
         lines.append([row.family, str(row.length), row.name, f"{row.step:.0f}", ratio])
-    facts = [[name, value] for name, value in machine.description("cpu").items()]
-    return "\n".join(
-        [
-            "# A training step, measured\n",
-            f"{__doc__.split(chr(10), 2)[2].strip()}\n",
-            f"{N_LAYER} layers, d_model {D}, batch {B}. Every figure comes from one run of\n\n    {command}\n",
-            markdown(["machine", ""], facts),
-            markdown(["backbone", "T", "contender", "ms a step", "its time over ours"], lines),
-            "transformers' slow path is a loop whose backward pass is quadratic in T: half an hour at 4096. The",
-            "cell of the xlstm package holds matrices of T x T: 20 GB there.\n",
-        ]
+    table = markdown(["backbone", "T", "contender", "ms a step", "its time over ours"], lines)
+    legend = (
+        "transformers' slow path is a loop whose backward pass is quadratic in T: half an hour at 4096. The\n"
+        "cell of the xlstm package holds matrices of T x T: 20 GB there.\n"
     )
+    setting = f"{N_LAYER} layers, d_model {D}, batch {B}."
+    return side_by_side.page("A training step, measured", __doc__, command, f"{table}\n{legend}", setting=setting)
 
 
 class _Ours(nn.Module):
@@ -140,20 +133,18 @@ def _milliseconds(step: Callable[[], None]) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m helixwave.training_speed", description=__doc__.split("\n\n")[0])
+    name = "helixwave.training_speed"
+    parser = side_by_side.parser(name, __doc__)
     parser.add_argument("--lengths", default="1024,4096", help="T, default %(default)s")
     parser.add_argument("--families", default=",".join(FAMILIES), help="of backbones, default %(default)s")
-    parser.add_argument("--report", type=Path, help="write a Markdown page")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     lengths = sorted(int(part) for part in arguments.lengths.split(","))
     rows = [row for family in arguments.families.split(",") for row in measure(family, lengths)]
     report = f" --report {arguments.report}" if arguments.report else ""
     choice = "" if arguments.families == ",".join(FAMILIES) else f" --families {arguments.families}"
-    text = page(rows, f"python -m helixwave.training_speed --lengths {arguments.lengths}{choice}{report}")
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    text = page(rows, f"python -m {name} --lengths {arguments.lengths}{choice}{report}")
+    side_by_side.publish(text, arguments.report)
 
 
 if __name__ == "__main__":

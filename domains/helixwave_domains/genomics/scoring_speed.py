@@ -9,17 +9,15 @@ A site with a single allele has less to share: what stands before it, a quarter 
 nothing.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from helixwave import side_by_side
 from helixwave.checkpoint import build_model
-from helixwave_kernels.bench import machine
+from helixwave.side_by_side import best_in_turns
 from helixwave_kernels.bench.report import markdown
-from helixwave_kernels.bench.timing import give_back_memory, timed
 
 from helixwave_domains.genomics.alphabet import BASES, VOCABULARY
 from helixwave_domains.genomics.language_model import DNALanguageModel
@@ -73,11 +71,7 @@ def measure(name: str, backbone: dict[str, Any], alleles: int) -> Row:
     }
     # the first run also makes what is remembered of the weights
     found = {contender: np.array(run()) for contender, run in contenders.items()}
-    best = dict.fromkeys(contenders, float("inf"))
-    for _ in range(TURNS):
-        for contender, run in contenders.items():
-            give_back_memory()
-            best[contender] = min(best[contender], timed(run, "cpu").own / len(windows))
+    best = {name: took / len(windows) for name, took in best_in_turns(contenders, turns=TURNS).items()}
     return Row(name, alleles, **best, difference=float(np.abs(found["each"] - found["together"]).max()))
 
 
@@ -89,15 +83,13 @@ def page(rows: Sequence[Row], command: str) -> str:
         figures = [f"{row.each:.1f}", f"{row.together:.1f}", f"{row.ratio:.3g}x", met, f"{row.difference:.0e}"]
         lines.append([row.model, str(row.alleles), *figures])
     header = ["model", "alleles of a site", "each ms", "together ms", "times quicker", f"{WANTED}x", "difference"]
-    return "\n".join(
-        [
-            "# Scoring of SNVs, measured\n",
-            f"{__doc__.split(chr(10), 2)[2].strip()}\n",
-            f"Windows of {WINDOW} letters, {SITES} sites. Every figure comes from one run of\n\n    {command}\n",
-            markdown(["machine", ""], [[name, value] for name, value in machine.description("cpu").items()]),
-            markdown(header, lines),
-            "Milliseconds are for one allele; `difference` is the largest between the scores of both.\n",
-        ]
+    legend = "Milliseconds are for one allele; `difference` is the largest between the scores of both.\n"
+    return side_by_side.page(
+        "Scoring of SNVs, measured",
+        __doc__,
+        command,
+        f"{markdown(header, lines)}\n{legend}",
+        setting=f"Windows of {WINDOW} letters, {SITES} sites.",
     )
 
 
@@ -135,16 +127,11 @@ def _alone(model: DNALanguageModel, windows: AlleleWindows) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
-    name = "python -m helixwave_domains.genomics.scoring_speed"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__.split("\n\n")[0])
-    parser.add_argument("--report", type=Path, help="write a Markdown page")
-    arguments = parser.parse_args(argv)
+    name = "helixwave_domains.genomics.scoring_speed"
+    report = side_by_side.parser(name, __doc__).parse_args(argv).report
     torch.set_num_threads(1)
     rows = [measure(model, backbone, alleles) for model, backbone in CASES.items() for alleles in (ALL, 1)]
-    text = page(rows, f"{name} --report {arguments.report}" if arguments.report else name)
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    side_by_side.publish(page(rows, f"python -m {name}" + (f" --report {report}" if report else "")), report)
 
 
 if __name__ == "__main__":

@@ -5,17 +5,15 @@ take turns in one process and are compared by cpu time: the best run of each, qu
 Ours remembers what follows from weights alone, such as the transform of a filter, as it does in use.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from helixwave import side_by_side
 from helixwave.checkpoint import build_model
-from helixwave_kernels.bench import machine
+from helixwave.side_by_side import best_in_turns
 from helixwave_kernels.bench.report import markdown
-from helixwave_kernels.bench.timing import give_back_memory, timed
-from torch import Tensor
 
 from helixwave_domains.genomics.alphabet import VOCABULARY, A, T
 from helixwave_domains.genomics.language_model import DNALanguageModel
@@ -81,20 +79,9 @@ def measure(case: Case) -> list[Row]:
         ids = torch.randint(A, T + 1, (batch, case.length))
         with torch.inference_mode():
             difference = (contenders["ours"](ids) - contenders["published"](ids)).abs().max().item()
-            rows.append(Row(case, batch, **_best(contenders, ids), difference=difference))
+            runs = {name: partial(logits, ids) for name, logits in contenders.items()}
+            rows.append(Row(case, batch, **best_in_turns(runs, turns=TURNS, least=LEAST), difference=difference))
     return rows
-
-
-def _best(contenders: dict[str, plain.Logits], ids: Tensor) -> dict[str, float]:
-    best = dict.fromkeys(contenders, float("inf"))
-    for _ in range(TURNS):
-        for name, logits in contenders.items():
-            give_back_memory()
-            spent = 0.0
-            while spent < LEAST:
-                run = timed(lambda logits=logits: logits(ids), "cpu").own  # type: ignore[misc]
-                spent, best[name] = spent + run, min(best[name], run)
-    return best
 
 
 def page(rows: Sequence[Row], command: str) -> str:
@@ -105,34 +92,21 @@ def page(rows: Sequence[Row], command: str) -> str:
         figures = [f"{row.published:.1f}", f"{row.ours:.1f}", f"{row.ratio:.3g}x", f"{row.case.wanted:g}x", met]
         lines.append([row.case.name, str(row.case.length), str(row.batch), *figures, f"{row.difference:.0e}"])
     header = ["model", "T", "B", "published ms", "ours ms", "times quicker", "wanted", "", "difference"]
-    return "\n".join(
-        [
-            "# Models of DNA, measured\n",
-            f"{__doc__.split(chr(10), 2)[2].strip()}\n",
-            f"Every figure comes from one run of\n\n    {command}\n",
-            markdown(["machine", ""], [[name, value] for name, value in machine.description("cpu").items()]),
-            markdown(header, lines),
-            "`published` is the authors' Python without their kernels for GPUs: Mamba's reference scan, a loop over",
-            "time, and Fourier transforms of twice the length. Its source is `published/plain.py`. `difference` is the",
-            "largest between the logits of both.\n",
-        ]
+    legend = (
+        "`published` is the authors' Python without their kernels for GPUs: Mamba's reference scan, a loop over\n"
+        "time, and Fourier transforms of twice the length. Its source is `published/plain.py`. `difference` is the\n"
+        "largest between the logits of both.\n"
     )
+    return side_by_side.page("Models of DNA, measured", __doc__, command, f"{markdown(header, lines)}\n{legend}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
-    parser = argparse.ArgumentParser(
-        prog="python -m helixwave_domains.genomics.speed", description=__doc__.split("\n\n")[0]
-    )
-    parser.add_argument("--report", type=Path, help="write a Markdown page")
-    arguments = parser.parse_args(argv)
+    name = "helixwave_domains.genomics.speed"
+    report = side_by_side.parser(name, __doc__).parse_args(argv).report
     torch.set_num_threads(1)
     rows = [row for case in CASES for row in measure(case)]
-    report = f" --report {arguments.report}" if arguments.report else ""
-    text = page(rows, f"python -m helixwave_domains.genomics.speed{report}")
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    side_by_side.publish(page(rows, f"python -m {name}" + (f" --report {report}" if report else "")), report)
 
 
 if __name__ == "__main__":

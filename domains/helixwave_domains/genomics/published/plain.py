@@ -18,6 +18,18 @@ Logits = Callable[[Tensor], Tensor]
 
 def caduceus(model: DNALanguageModel) -> Logits:
     """Caduceus-Ph over the reference of Mamba's scan (mamba_ssm, `selective_scan_ref`)."""
+    return _logits(model, _bimamba)
+
+
+def hyenadna(model: DNALanguageModel) -> Logits:
+    """HyenaDNA of order 2 with Fourier transforms of twice the length (standalone_hyenadna.py)."""
+    backbone: Any = model.backbone
+    positions = {block: block.filter_fn.positions(block.l_max) for block in backbone.blocks[::2]}
+    return _logits(model, lambda block, x: _hyena(block, positions[block], x) if block in positions else _mlp(block, x))
+
+
+def _logits(model: DNALanguageModel, mixed: Callable[[Any, Tensor], Tensor]) -> Logits:
+    """Embedding, blocks between norm and residual, norm and head."""
     backbone: Any = model.backbone
 
     def logits(ids: Tensor) -> Tensor:
@@ -25,12 +37,15 @@ def caduceus(model: DNALanguageModel) -> Logits:
         residual: Any = None
         for norm, block in zip(backbone.norms, backbone.blocks, strict=True):
             residual = hidden if residual is None else hidden + residual
-            x = norm(residual)
-            shared = block.mamba_fwd
-            hidden = _mamba(block.mamba_fwd, shared, x) + _mamba(block.mamba_rev, shared, x.flip(1)).flip(1)
+            hidden = mixed(block, norm(residual))
         return model.head(backbone.norm(hidden + residual))
 
     return logits
+
+
+def _bimamba(block: Any, x: Tensor) -> Tensor:
+    shared = block.mamba_fwd
+    return _mamba(block.mamba_fwd, shared, x) + _mamba(block.mamba_rev, shared, x.flip(1)).flip(1)
 
 
 def _mamba(scan: Any, projections: Any, x: Tensor) -> Tensor:  # [B, T, D] -> [B, T, D]
@@ -58,24 +73,7 @@ def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, sk
     return (torch.stack(ys, dim=2) + u * skip[:, None]) * F.silu(z)
 
 
-def hyenadna(model: DNALanguageModel) -> Logits:
-    """HyenaDNA of order 2 with Fourier transforms of twice the length (standalone_hyenadna.py)."""
-    backbone: Any = model.backbone
-    positions = [block.filter_fn.positions(block.l_max) for block in backbone.blocks[::2]]
-
-    def logits(ids: Tensor) -> Tensor:
-        hidden: Tensor = model.embedding(ids)
-        residual: Any = None
-        for i, (norm, block) in enumerate(zip(backbone.norms, backbone.blocks, strict=True)):
-            residual = hidden if residual is None else hidden + residual
-            x = norm(residual)
-            hidden = _network(block, x) if i % 2 else _hyena(block, positions[i // 2], x)
-        return model.head(backbone.norm(hidden + residual))
-
-    return logits
-
-
-def _network(block: Any, x: Tensor) -> Tensor:
+def _mlp(block: Any, x: Tensor) -> Tensor:
     return block.fc2(F.gelu(block.fc1(x), approximate="tanh"))
 
 
