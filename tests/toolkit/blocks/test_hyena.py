@@ -204,6 +204,15 @@ def test_transforms_are_kept_for_sequences_of_one_length(monkeypatch: pytest.Mon
     torch.testing.assert_close(changed, block(inputs(1, 20))[0], rtol=1e-4, atol=1e-6)
 
 
+def test_transforms_of_two_lengths_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    block, lengths, forward = build(l_max=16, stateful=False), [], HyenaFilter.forward
+    monkeypatch.setattr(HyenaFilter, "forward", lambda self, length: lengths.append(length) or forward(self, length))
+    with torch.no_grad():
+        for T in (5, 7, 5, 7, 9, 7, 5):
+            block(inputs(1, T))
+    assert lengths == [5, 7, 9, 5]
+
+
 @pytest.mark.parametrize("options", [{}, {"order": 3, "d_short": 1}, {"stateful": False}])
 @pytest.mark.parametrize("grad", [False, True])
 def test_windows_as_long_as_what_came_before(options: dict[str, int], grad: bool) -> None:

@@ -30,8 +30,9 @@ class Derived:
             self._parameters = [parameter.detach() for parameter in parameters]
             self._versions, self._values = (versions, mode), {}
         value = self._values.pop(key) if key in self._values else compute()
-        # the last one used stands last
-        self._values = {**dict([*self._values.items()][-1:]), key: value}
+        self._values[key] = value  # the last one used stands last
+        if len(self._values) > 2:
+            del self._values[next(iter(self._values))]
         return value
 
     def __deepcopy__(self, memo: Any) -> "Derived":

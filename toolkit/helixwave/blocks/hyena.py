@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from helixwave.blocks.causal_conv import CausalConv
 from helixwave.blocks.derived import Derived
-from helixwave.blocks.hyena_channels import Spectra, gated_convolutions, period
+from helixwave.blocks.hyena_channels import HyenaState, Spectra, gated_convolutions, period
 from helixwave.blocks.windows import windowed_conv
 from helixwave.errors import InputError
 
@@ -19,9 +19,6 @@ from helixwave.errors import InputError
 _REMEMBERED = 2**23
 # positions at a time where no gradient is asked for, in whole sequences: what is handed on stays in the cache
 _POSITIONS = 1024
-
-HyenaState = tuple[Tensor, ...]
-"""Of the short convolution `[B, 3 D, d_short - 1]`, and a window `[B, D, l_max - 1]` for each long one."""
 
 
 class Hyena(nn.Module):
@@ -41,9 +38,9 @@ class Hyena(nn.Module):
         d_position: features of a position, an odd number: the time and pairs of cosine and sine.
         frequency: initial frequency of the sine activations.
         shift: floor of the exponential window; 0.05 in the published HyenaDNA models, 0.0 in Hyena's own.
-        stateful: False: the state is None and cannot be handed over. For whole sequences: quicker where no gradient is
-            asked for, and with a filter so long that windows would not fit (a million positions of 256 channels are 1
-            GB for each sequence and convolution).
+        stateful: False: the state is None and cannot be handed over. For whole sequences: padded ones are quicker where
+            no gradient is asked for, and a filter may be so long that windows would not fit (a million positions of
+            256 channels are 1 GB for each sequence and convolution).
     """
 
     causal = True

@@ -1,7 +1,7 @@
 """What stands between a Hyena's projections, a few channels at a time from the first step to the last.
 
-Where no gradient is asked for. Time is the last axis: a product writes and a transform reads what
-lies side by side, and what a group of channels needs stays in the cache.
+Where no gradient is asked for. Time is the last axis: a product writes and a transform reads what lies side by side,
+and what a group of channels needs stays in the cache.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,9 @@ from helixwave.lengths import valid_mask
 CHANNELS = 64
 Spectra = Callable[[slice], Tensor]
 """Transforms of the filters of some channels, numbered through all convolutions."""
-
-
-State = tuple[Tensor, ...]
-"""A Hyena's: of the short convolution, the earliest input first, and of each long one, the latest first."""
+HyenaState = tuple[Tensor, ...]
+"""Of the short convolution `[B, 3 D, d_short - 1]`, the earliest input first, and a window `[B, D, l_max - 1]` for each
+long one, the latest input first."""
 
 
 def period(past: int, T: int, length: int) -> int:
@@ -36,11 +35,11 @@ def gated_convolutions(
     spectra: Spectra,
     skips: Tensor,
     lengths: Tensor | None,
-    state: State | None,
+    state: HyenaState | None,
     *,
     n: int,
     n_window: int,
-) -> tuple[Tensor, State]:
+) -> tuple[Tensor, HyenaState]:
     """The last projection's inputs, `[B, T, D]` -> `[B, T, D]`, and the state, which is not that of `lengths`.
 
     Args:
@@ -70,7 +69,7 @@ def gated_convolutions(
     return y.mT, (short.flatten(1, 2), *windows)
 
 
-def _of_channels(state: State, part: slice) -> tuple[Tensor, ...]:
+def _of_channels(state: HyenaState, part: slice) -> tuple[Tensor, ...]:
     """A state's inputs of some channels, the earliest first."""
     short, *windows = state
     D = windows[0].shape[1]

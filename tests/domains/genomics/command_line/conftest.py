@@ -1,6 +1,7 @@
 """The command line in a folder of files that a newcomer might have."""
 
 import contextlib
+import gzip
 import io
 import random
 import sys
@@ -44,6 +45,19 @@ def contig() -> str:
 @pytest.fixture(scope="session")
 def sequences() -> list[tuple[str, str]]:
     return SEQUENCES
+
+
+@pytest.fixture(scope="session")
+def real_calls(data_folder: Path) -> list[tuple[Path, list[list[bytes]]]]:
+    """Real VCF files, all with one reference, and the columns of their records."""
+    found = sorted([*(data_folder / "vcf_edge").glob("*.vcf*"), *(data_folder / "hg38_chr1_1m").glob("*.vcf")])
+    assert len(found) >= 14
+    calls = []
+    for path in found:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            lines = [line.rstrip(b"\r\n") for line in stream if line.strip() and not line.startswith(b"#")]
+        calls.append((path, [line.split(b"\t") for line in lines]))
+    return calls
 
 
 @pytest.fixture(scope="module")

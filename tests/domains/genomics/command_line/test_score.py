@@ -83,16 +83,10 @@ def test_all_mismatches_are_counted_and_the_first_is_named(data_folder, here, ch
     assert not list(here.glob("e.tsv*"))
 
 
-def test_every_record_of_real_files_is_in_the_output(data_folder, here, checkpoints, done):
+def test_every_record_of_real_files_is_in_the_output(data_folder, real_calls, here, checkpoints, done):
     reference = data_folder / "hg38_chr1_1m" / "hg38_1m.fa.gz"
-    found = sorted([*(data_folder / "vcf_edge").glob("*.vcf*"), *(data_folder / "hg38_chr1_1m").glob("*.vcf")])
-    assert len(found) >= 14
     model = load(checkpoints / "causal")
-    for path in found:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            records = [
-                line.rstrip(b"\r\n").split(b"\t") for line in stream if line.strip() and not line.startswith(b"#")
-            ]
+    for path, records in real_calls:
         expected = [(int(record[1]), alt.decode().upper()) for record in records for alt in record[4].split(b",")]
         task = ScoreTask(AlleleRows(path, reference, 16, None, "skip"), {}, {})
         assert task.size()[0] == len(expected), path
