@@ -1,3 +1,4 @@
+import pytest
 from helixwave import training_speed
 from helixwave.training_speed import Row, main, page
 
@@ -22,3 +23,18 @@ def test_ratios_are_to_ours_at_the_same_length():
 def test_contenders_start_with_the_others():
     for family in ("mamba", "mlstm"):
         assert list(training_speed.contenders(family))[-1] == "helixwave"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--families", "mlsm"], "no family mlsm, expected some of mamba, mlstm"),
+        (["--lengths", "many"], "argument --lengths: invalid lengths value: 'many'"),
+        (["--report", "nowhere/page.md"], "nowhere/page.md: expected a file in a folder that is there"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_measured(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(training_speed, "measure", None)
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err

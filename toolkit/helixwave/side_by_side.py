@@ -53,8 +53,16 @@ def page(title: str, docstring: str | None, command: str, tables: str, *, settin
 def parser(module: str, docstring: str | None) -> argparse.ArgumentParser:
     """Of `python -m MODULE`, with the option `--report`."""
     made = argparse.ArgumentParser(prog=f"python -m {module}", description=(docstring or "").split("\n\n")[0])
-    made.add_argument("--report", type=Path, help="write a Markdown page")
+    made.add_argument("--report", type=_page, help="write a Markdown page")
     return made
+
+
+def _page(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        # said before anything is measured
+        raise argparse.ArgumentTypeError(f"{path}: expected a file in a folder that is there")
+    return path
 
 
 def publish(text: str, report: Path | None) -> None:

@@ -5,12 +5,14 @@ AdamW. Contenders take turns in one process and are compared by cpu time. The ex
 """
 
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
+from helixwave_kernels.bench.measure import lengths
 from helixwave_kernels.bench.report import markdown
 from torch import Tensor, nn
 
@@ -49,10 +51,10 @@ def contenders(family: str) -> dict[str, Callable[[int], nn.Module]]:
     return found
 
 
-def measure(family: str, lengths: Sequence[int]) -> list[Row]:
+def measure(family: str, at: Sequence[int]) -> list[Row]:
     """Every contender at every length that it can take."""
     rows = []
-    for T in lengths:
+    for T in at:
         steps = {name: _step(make(T), torch.randn(B, T, D)) for name, make in contenders(family).items()}
         best = dict.fromkeys(steps, float("inf"))
         for _ in range(3):
@@ -131,19 +133,25 @@ def _milliseconds(step: Callable[[], None]) -> float:
     return 1e3 * (time.process_time() - start)
 
 
+def _families(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in FAMILIES]:
+        raise ArgumentTypeError(f"no family {', '.join(unknown)}, expected some of {', '.join(FAMILIES)}")
+    return names
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and write the page."""
     name = "helixwave.training_speed"
     parser = side_by_side.parser(name, __doc__)
-    parser.add_argument("--lengths", default="1024,4096", help="T, default %(default)s")
-    parser.add_argument("--families", default=",".join(FAMILIES), help="of backbones, default %(default)s")
+    parser.add_argument("--lengths", type=lengths, default="1024,4096", help="T, default %(default)s")
+    parser.add_argument("--families", type=_families, default=",".join(FAMILIES), help="default %(default)s")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    lengths = sorted(int(part) for part in arguments.lengths.split(","))
-    rows = [row for family in arguments.families.split(",") for row in measure(family, lengths)]
+    rows = [row for family in arguments.families for row in measure(family, arguments.lengths)]
     report = f" --report {arguments.report}" if arguments.report else ""
-    choice = "" if arguments.families == ",".join(FAMILIES) else f" --families {arguments.families}"
-    text = page(rows, f"python -m {name} --lengths {arguments.lengths}{choice}{report}")
+    choice = "" if arguments.families == [*FAMILIES] else f" --families {','.join(arguments.families)}"
+    text = page(rows, f"python -m {name} --lengths {','.join(map(str, arguments.lengths))}{choice}{report}")
     side_by_side.publish(text, arguments.report)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from helixwave_kernels import OPS
 from helixwave_kernels.bench import machine, report
-from helixwave_kernels.bench.measure import Row, measure
+from helixwave_kernels.bench.measure import Row, lengths, measure
 from helixwave_kernels.bench.promises import lengths_beside
 
 NAMES = [op.__name__ for op in OPS]
@@ -59,16 +59,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure every implementation of the operators beside others' on the same inputs, in one run.",
     )
     parser.add_argument("operators", nargs="*", metavar="OP", help=f"{', '.join(NAMES)}; all if none is given")
-    parser.add_argument("--lengths", type=_lengths, default=[1024, 4096], help="T, default 1024,4096")
+    parser.add_argument("--lengths", type=lengths, default=[1024, 4096], help="T, default 1024,4096")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch and of native code, default 1")
     parser.add_argument("--report", type=Path, help="write a Markdown page with the promises, limits and all tables")
     parser.add_argument("--json", type=Path, help="write the rows")
     return parser
-
-
-def _lengths(text: str) -> list[int]:
-    return sorted({int(part) for part in text.split(",")})
 
 
 def _command(argv: Sequence[str]) -> str:

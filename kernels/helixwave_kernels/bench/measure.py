@@ -41,6 +41,11 @@ class Row(NamedTuple):
     wrong: bool = False
 
 
+def lengths(text: str) -> list[int]:
+    """T from a command line, such as `1024,4096`: ascending, each once."""
+    return sorted({int(part) for part in text.split(",")})
+
+
 def measure(operator: str, lengths: Iterable[int], device: str = "cpu", names: set[str] | None = None) -> Iterator[Row]:
     """One row for each length and contender, peers first; `names` keeps some of them alone."""
     field = [_Runner(operator, each, device) for each in contenders(operator, device).values()]
