@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from helixwave_kernels.agreement import error
-from helixwave_kernels.bench.contenders import TOLERANCE, Contender, Verdict, contenders, inputs, verdict
+from helixwave_kernels.bench.contenders import Contender, Verdict, contenders, inputs, tolerance, verdict
 from helixwave_kernels.bench.timing import Alone, Times, alone, both, forward, give_back_memory, timed
 
 # milliseconds: what takes longer is run once, and at no greater length
@@ -94,7 +94,7 @@ class _Runner:
         y = kept.pop()
         if self.turns == 1 and self.contender.kind != "unlike" and expected is not None:
             distance = error(y, expected)
-            if distance > TOLERANCE:
+            if distance > tolerance(self.contender, self.device):
                 self.note, self.wrong = f"disagrees with the others at this length: y is off by {distance:.0e}", True
                 return None
         if not self.both_times or self.both_times[0].own <= SLOW:
