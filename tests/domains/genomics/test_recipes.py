@@ -118,14 +118,14 @@ def test_annotate_the_embedded_genome(tmp_path: Path) -> None:
     assert helixwave.load(place.path).predict("ACGTNACGT").shape == (9, 7)
 
 
-@pytest.fixture(params=choices()["backbone"])
-def backbone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each of them; pictures take most of the time and look the same, so that they are drawn for the first alone."""
-    if request.param != choices()["backbone"][0]:
-        monkeypatch.setattr("helixwave.report.as_svg", lambda figure: "")
-    return request.param
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of the time, and other tests look at them."""
+    monkeypatch.setattr("helixwave.report.as_svg", lambda figure: "")
 
 
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("backbone", choices()["backbone"][::2])
 def test_annotate_an_own_genome(backbone: str, tmp_path: Path) -> None:
     (tmp_path / "my.fa").write_text(">c\n" + "ATGAAACCCGGGTTTTAA" * 80 + "\n")
     genes = "".join(f"c\tx\tCDS\t{i}\t{i + 17}\t.\t{'+-'[i % 2]}\t0\tID=g{i}\n" for i in range(1, 1400, 37))
@@ -134,12 +134,15 @@ def test_annotate_an_own_genome(backbone: str, tmp_path: Path) -> None:
     check_run(run_tiny("genomics/annotate", tmp_path, f"backbone={backbone}", *own))
 
 
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("backbone", choices()["backbone"][1::2])
 def test_classify(backbone: str, tmp_path: Path) -> None:
     place = run_tiny("genomics/classify", tmp_path, f"backbone={backbone}")
     check_run(place)
     assert helixwave.load(place.path).classes == ["x", "y"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("name", ["genomics/pretrain", "genomics/pretrain_causal"])
 def test_pretrain_on_the_embedded_genome(name: str, tmp_path: Path) -> None:
     place = run_tiny(name, tmp_path)
@@ -157,11 +160,13 @@ def test_finetune(tmp_path: Path) -> None:
 _PUBLISHED = ["splice", "splice_pretrain", "splice_finetune", "tfbs", "tfbs_pretrain", "tfbs_finetune"]
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize("name", [f"genomics/{name}" for name in _PUBLISHED])
 def test_recipes_on_published_data(name: str, tmp_path: Path, data_folder: Path) -> None:
     check_run(run_tiny(name, tmp_path))
 
 
+@pytest.mark.usefixtures("without_pictures")
 @pytest.mark.parametrize(
     ("name", "monitor"), [("genomics/genomic_benchmarks", "accuracy"), ("genomics/nucleotide_transformer", "mcc")]
 )
