@@ -1,0 +1,272 @@
+"""What our forecasters share: sktime's contract on the outside, arrays of scaled windows on the inside."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from helixwave.errors import InputError
+from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
+
+from helixwave_domains.forecasting.conformal import KINDS_OF_ERRORS, Errors, evenly
+from helixwave_domains.forecasting.estimators.panel import (
+    Key,
+    Series,
+    exogenous_at,
+    filled,
+    read_panel,
+    write_panel,
+)
+from helixwave_domains.forecasting.window_statistics import Floats
+
+# windows that errors are measured on: more would say the same
+JUDGED = 4000
+FRAMES = ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"]
+
+
+class Scale(NamedTuple):
+    """Location and spread of channels `[C]` and exogenous variables `[K]`, from what a series was fitted to."""
+
+    mean: Floats
+    std: Floats
+    exogenous_mean: Floats
+    exogenous_std: Floats
+
+    @classmethod
+    def of(cls, series: Series, standardise: bool) -> "Scale":
+        C, K = series.values.shape[1], series.exogenous.shape[1]
+        if not standardise:
+            return cls(np.zeros(C), np.ones(C), np.zeros(K), np.ones(K))
+        return cls(*_location_and_spread(series.values), *_location_and_spread(series.exogenous))
+
+    def apply(self, series: Series) -> Series:
+        """The series without its unit."""
+        values = (series.values - self.mean) / self.std
+        exogenous = (series.exogenous - self.exogenous_mean) / self.exogenous_std
+        return Series(series.key, series.times, values, exogenous)
+
+
+def _location_and_spread(values: Floats) -> tuple[Floats, Floats]:
+    """Mean and population standard deviation of what is known, 0 and 1 where nothing is or all is equal."""
+    known = ~np.isnan(values)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, values, 0).sum(0) / count
+    std = np.sqrt((np.where(known, values - mean, 0) ** 2).sum(0) / count)
+    return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1), std, 1.0)
+
+
+class Windows(NamedTuple):
+    """What a model reads: contexts `[N, L, C]` with exogenous variables `[N, L, K]`, `[N, H, K]`, and their times.
+
+    `past_times` and `future_times` hold for each window its labels of time, `[L]` and `[H]`.
+    """
+
+    context: Floats
+    past: Floats
+    future: Floats
+    past_times: Sequence[pd.Index]
+    future_times: Sequence[pd.Index]
+
+
+class WindowForecaster(BaseForecaster):  # type: ignore[misc]
+    """A forecaster of one series or of a panel with shared parameters; subclasses say how to learn and to forecast.
+
+    Series and exogenous variables are standardised by what they are fitted to. Missing values are interpolated between
+    others and repeated at the ends, or told to the network where it can use that. The last part of each series, where
+    it is long enough, is held out to choose settings by and to measure errors on, from which intervals follow.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "authors": ["helixwave"],
+        "maintainers": ["helixwave"],
+        "python_dependencies": ["torch"],
+        "y_inner_mtype": FRAMES,
+        "X_inner_mtype": FRAMES,
+        "capability:multivariate": True,
+        "capability:exogenous": True,
+        "capability:insample": False,
+        "capability:pred_int": True,
+        "capability:pred_int:insample": False,
+        "capability:missing_values": True,
+        "capability:unequal_length": True,
+        "capability:update": True,
+        "requires-fh-in-fit": True,
+    }
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}
+
+    # parameters that each subclass has
+    standardise: bool
+    interval: str
+    validation: float
+
+    @property
+    @abstractmethod
+    def _longest_context(self) -> int:
+        """Steps that a forecast reads, where series are long enough."""
+
+    @abstractmethod
+    def _learn(self, series: list[Series]) -> None:
+        """Fit `horizon_` steps to scaled series, choose by what `_split` holds out of them, and set `errors_`."""
+
+    @abstractmethod
+    def _forecast(self, windows: Windows) -> Floats:
+        """Forecasts `[N, H, C]` of scaled windows."""
+
+    def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
+        """Learn from the last `n_new` steps of scaled series; settings, scales and errors stay."""
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> Self:
+        series = read_panel(y, X)
+        self._check(series)
+        self.index_names_ = list(y.index.names)
+        self.context_, self.horizon_ = self._sizes(series, last_step(fh, self.cutoff))
+        self.scales_ = {each.key: Scale.of(each, self.standardise) for each in series}
+        self._learn([self._scaled(each) for each in series])
+        self.histories_ = {each.key: each.last(self._remembered()) for each in series}
+        return self
+
+    def _check(self, series: list[Series]) -> None:
+        if self.interval not in KINDS_OF_ERRORS:
+            raise ValueError(f"interval={self.interval!r}: known are {', '.join(map(repr, KINDS_OF_ERRORS))}")
+        for each in series:
+            if empty := [str(c) for c in np.flatnonzero(np.isnan(each.values).all(0))]:
+                where = f" of series {each.key}" if each.key else ""
+                raise InputError(f"column {', '.join(empty)}{where} holds missing values alone: leave it out")
+
+    def _sizes(self, series: list[Series], horizon: int) -> tuple[int, int]:
+        """Context and horizon; the longest series has at least as many windows as the context has steps."""
+        longest = max(map(len, series))
+        if longest <= horizon:
+            raise InputError(
+                f"the longest series has {longest} steps, and {horizon} are to be forecast: fitting takes more than "
+                "that. Shorten the horizon, or pretrain on longer series."
+            )
+        return max(1, min(self._longest_context, (longest - horizon) // 2)), horizon
+
+    def _remembered(self) -> int:
+        return self.context_ + self.horizon_
+
+    def _scaled(self, series: Series) -> Series:
+        return self._prepared(series, self.scales_[series.key])
+
+    def _prepared(self, series: Series, scale: Scale) -> Series:
+        """A series as the model reads it."""
+        scaled = scale.apply(series)
+        return Series(scaled.key, scaled.times, filled(scaled.values), filled(scaled.exogenous))
+
+    def _split(self, series: list[Series]) -> tuple[list[Series], list[Series]]:
+        """The first part of each series, and the rest with a context before it; what is short is not split."""
+        train, held_out = list[Series](), list[Series]()
+        for each in series:
+            n_held = int(len(each) * self.validation)
+            n_train = len(each) - n_held
+            if n_held >= self.horizon_ and n_train >= self.context_ + self.horizon_:
+                train.append(each.first(n_train))
+                held_out.append(each.last(n_held + self.context_))
+            else:
+                train.append(each)
+        return train, held_out
+
+    def _measure(self, series: Sequence[Series]) -> Errors:
+        """Errors of forecasts on windows of these series; a panel's series are one sample."""
+        width = self.context_ + self.horizon_
+        counts = [max(0, len(each) - width + 1) for each in series]
+        chosen = np.asarray(evenly(sum(counts), JUDGED))
+        errors, before = [], 0
+        for each, count in zip(series, counts, strict=True):
+            starts = chosen[(chosen >= before) & (chosen < before + count)] - before
+            before += count
+            if len(starts):
+                windows, targets = self._windows(each, starts.tolist())
+                errors.append(targets - self._forecast(windows))
+        return KINDS_OF_ERRORS[self.interval](np.concatenate(errors))
+
+    def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
+        """Windows of a series that begin at these steps, and what came."""
+        L, H = self.context_, self.horizon_
+        past, future = (np.add.outer(starts, np.arange(n)) + shift for n, shift in ((L, 0), (H, L)))
+        times = ([series.times[i : i + n] for i in begins] for begins, n in ((past[:, 0], L), (future[:, 0], H)))
+        values, exogenous = series.values, series.exogenous
+        return Windows(values[past], exogenous[past], exogenous[future], *times), values[future]
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
+        news = read_panel(y, X)
+        if unknown := [each.key for each in news if each.key not in self.histories_]:
+            names = ", ".join(map(str, unknown))
+            raise InputError(f"series {names} came with an update and were not fitted: fit again with all")
+        longer = [each.after(self.histories_[each.key]) for each in news]
+        n_new = [len(each) - len(self.histories_[each.key]) for each in longer]
+        if update_params:
+            self._learn_more([self._scaled(each) for each in longer], n_new)
+        self.histories_ |= {each.key: each.last(self._remembered()) for each in longer}
+        return self
+
+    def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None = None) -> pd.DataFrame:
+        return self._in_frame(self._forecasts(fh, X), fh)
+
+    def _predict_quantiles(self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: list[float]) -> pd.DataFrame:
+        steps = self._steps(fh)
+        spread = np.stack([self.errors_.quantile(level)[steps] for level in alpha], axis=-1)  # [len(fh), C, Q]
+        parts = []
+        for key, mean in self._forecasts(fh, X):
+            quantiles = mean[..., None] + spread * self.scales_[key].std[:, None]
+            parts.append((key, quantiles.reshape(len(mean), -1)))
+        columns = pd.MultiIndex.from_product([self._get_varnames(), alpha])
+        return self._in_frame(parts, fh, columns)
+
+    def _steps(self, fh: ForecastingHorizon) -> Floats:
+        steps = np.asarray(fh.to_relative(self.cutoff).to_pandas(), dtype=int)
+        if steps.max() > self.horizon_:
+            raise InputError(
+                f"step {steps.max()} is asked for and {self.horizon_} were fitted: pass the longest horizon that is "
+                "wanted later to fit"
+            )
+        return steps - 1
+
+    def _forecasts(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> Iterator[tuple[Key, Floats]]:
+        """Forecasts of the wanted steps `[len(fh), C]` of each series, in its unit."""
+        steps, times = self._steps(fh), self._times(np.arange(1, self.horizon_ + 1))
+        for key, history in self.histories_.items():
+            scale = self.scales_[key]
+            future = np.zeros((len(times), 0))
+            if history.exogenous.shape[1]:
+                _check_future(X, key, times[steps])
+                future = filled((exogenous_at(X, key, times) - scale.exogenous_mean) / scale.exogenous_std)
+            recent = self._recent(history)
+            windows = Windows(recent.values[None], recent.exogenous[None], future[None], [recent.times], [times])
+            yield key, self._forecast(windows)[0][steps] * scale.std + scale.mean
+
+    def _recent(self, history: Series) -> Series:
+        """The scaled context of a forecast; before a shorter series its first value is repeated."""
+        recent = self._scaled(history).last(self.context_)
+        ahead = self.context_ - len(recent)
+        values, exogenous = (np.pad(x, ((ahead, 0), (0, 0)), "edge") for x in (recent.values, recent.exogenous))
+        return Series(recent.key, recent.times, values, exogenous)
+
+    def _times(self, steps: Any) -> pd.Index:
+        return ForecastingHorizon(steps, is_relative=True, freq=self.fh.freq).to_absolute_index(self.cutoff)
+
+    def _in_frame(self, parts: Any, fh: ForecastingHorizon, columns: pd.Index | None = None) -> pd.DataFrame:
+        times = fh.to_absolute_index(self.cutoff)
+        columns = pd.Index(self._get_varnames()) if columns is None else columns
+        return write_panel([(key, times, values) for key, values in parts], self.index_names_, columns)
+
+
+def last_step(fh: ForecastingHorizon, cutoff: Any) -> int:
+    """The last step that is asked for."""
+    steps = np.asarray(fh.to_relative(cutoff).to_pandas(), dtype=int)
+    if steps.min() < 1:
+        raise InputError(f"step {steps.min()} was asked for: steps are counted from 1, the first after the series")
+    return int(steps.max())
+
+
+def _check_future(X: pd.DataFrame | None, key: Key, times: pd.Index) -> None:
+    rows = times[:0] if X is None else (X.xs(key, level=list(range(len(key)))) if key else X).index
+    missing = times.difference(rows)
+    if len(missing):
+        of = f" of series {key}" if key else ""
+        raise InputError(
+            f"exogenous variables{of} at {missing[0]}: {len(times) - len(missing)} of {len(times)} steps that are "
+            "forecast have a row in X, and the forecast of a step takes their values there. Pass X with a row for each."
+        )

@@ -1,0 +1,283 @@
+"""The linear family as sktime forecasters: solved exactly, or trained by the published recipe."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from helixwave.errors import InputError
+from sktime.forecasting.base import ForecastingHorizon
+
+from helixwave_domains.forecasting.estimators.forecaster import Scale, WindowForecaster, Windows, last_step
+from helixwave_domains.forecasting.estimators.panel import Series, read_panel
+from helixwave_domains.forecasting.linear_maps import LinearMap
+from helixwave_domains.forecasting.ridge import CAUTIOUS, RIDGES, fit
+from helixwave_domains.forecasting.window_statistics import Floats, WindowStatistics, window_statistics
+
+
+class ExactLinear(WindowForecaster):
+    """A mean of linear maps from the context to the forecast, each fitted exactly by ridge regression.
+
+    The weights are shared by the channels, and by the series of a panel; with `individual` each channel has its own.
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {"capability:pretrain": True}
+
+    individual: bool
+    ridge: float | None
+
+    @abstractmethod
+    def _members(self) -> list[tuple[str, int]]:
+        """Kinds and contexts of the maps that are averaged."""
+
+    @property
+    def _longest_context(self) -> int:
+        return max(context for _, context in self._members())
+
+    def _sizes(self, series: list[Series], horizon: int) -> tuple[int, int]:
+        if not hasattr(self, "pretrained_statistics_"):
+            return super()._sizes(series, horizon)
+        if horizon > self.pretrained_horizon_:
+            raise InputError(
+                f"{horizon} steps are to be forecast and pretraining was for {self.pretrained_horizon_}: pretrain with "
+                "the longest horizon that is wanted later"
+            )
+        return self.pretrained_statistics_[0].width - self.pretrained_horizon_, self.pretrained_horizon_
+
+    def _learn(self, series: list[Series]) -> None:
+        train, held_out = self._split(series)
+        width = self.context_ + self.horizon_
+        before = getattr(self, "pretrained_statistics_", None)
+        known = _total(before, self._statistics(train, width))
+        judges = self._statistics(held_out, width) if held_out else [None] * len(known)
+        ridges = RIDGES if self.ridge is None else [self.ridge]
+        if not held_out and self.ridge is None:
+            ridges = [CAUTIOUS]
+        self.maps_ = [self._maps(*both, [ridges] * len(self._members())) for both in zip(known, judges, strict=True)]
+        self.errors_ = self._measure(held_out or train)
+        self.statistics_ = _total(before, self._statistics(series, width))
+        if held_out:
+            self._solve()
+
+    def _maps(
+        self, known: WindowStatistics, judge: WindowStatistics | None, ridges: list[list[float]]
+    ) -> list[LinearMap]:
+        """One map for each member."""
+        sizes = [(kind, min(context, self.context_)) for kind, context in self._members()]
+        return [
+            fit(kind, known, judge, context=context, horizon=self.horizon_, ridges=penalties)
+            for (kind, context), penalties in zip(sizes, ridges, strict=True)
+        ]
+
+    def _solve(self) -> None:
+        """The maps from all statistics, with the penalties that were chosen."""
+        ridges = [[[each.ridge] for each in maps] for maps in self.maps_]
+        self.maps_ = [self._maps(known, None, chosen) for known, chosen in zip(self.statistics_, ridges, strict=True)]
+
+    def _statistics(self, series: list[Series], width: int) -> list[WindowStatistics]:
+        """Of all channels together, or of each."""
+        C = series[0].values.shape[1]
+        groups = [[c] for c in range(C)] if self.individual else [list(range(C))]
+        return [
+            window_statistics((np.column_stack([s.values[:, c], s.exogenous]) for s in series for c in group), width)
+            for group in groups
+        ]
+
+    def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
+        width = self.context_ + self.horizon_
+        added = self._statistics([each.last(n + width - 1) for each, n in zip(series, n_new, strict=True)], width)
+        self.statistics_ = _total(self.statistics_, added)
+        self._solve()
+
+    def _forecast(self, windows: Windows) -> Floats:
+        C = windows.context.shape[2]
+        maps = self.maps_ if self.individual else self.maps_ * C
+        each = [_mean_forecast(maps[c], windows.context[..., c], windows) for c in range(C)]
+        return np.stack(each, axis=-1)
+
+    def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
+        """Gather the statistics of other series, which those of a fit add to."""
+        series = read_panel(y, X)
+        self._check(series)
+        before = getattr(self, "pretrained_statistics_", None)
+        if before is None:
+            if fh is None:
+                raise InputError("pretraining has to know how far forecasts go: pass fh, as to fit")
+            context, self.pretrained_horizon_ = super()._sizes(series, last_step(fh, series[0].times[-1:]))
+            width = context + self.pretrained_horizon_
+        else:
+            width = before[0].width
+        scaled = [self._prepared(each, Scale.of(each, self.standardise)) for each in series]
+        self.pretrained_statistics_ = _total(before, self._statistics(scaled, width))
+        return self
+
+    def weights(self) -> list[Floats]:
+        """What a forecast is made of: `[H, L]` for each channel, or the one for all, in standardised units."""
+        return [
+            np.mean([np.pad(each.weights, ((0, 0), (self.context_ - each.context, 0))) for each in maps], axis=0)
+            for maps in self.maps_
+        ]
+
+
+def _total(known: list[WindowStatistics] | None, added: list[WindowStatistics]) -> list[WindowStatistics]:
+    return added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+
+
+def _mean_forecast(maps: list[LinearMap], context: Floats, windows: Windows) -> Floats:
+    """The mean over maps `[N, H]`; each reads the last part of the context that it needs."""
+    total = sum(each(context[:, -each.context :], windows.past[:, -each.context :], windows.future) for each in maps)
+    return total / len(maps)  # type: ignore[no-any-return]
+
+
+class _OneMap(ExactLinear):
+    """One linear map, its context and how it is fitted."""
+
+    _tags: ClassVar[dict[str, Any]] = {"capability:random_state": True, "property:randomness": "derandomized"}
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        context: int = 336,
+        individual: bool = False,
+        ridge: float | None = None,
+        solver: str = "exact",
+        interval: str = "gaussian",
+        validation: float = 0.2,
+        standardise: bool = True,
+        random_state: int | None = None,
+    ):
+        self.context = context
+        self.individual = individual
+        self.ridge = ridge
+        self.solver = solver
+        self.interval = interval
+        self.validation = validation
+        self.standardise = standardise
+        self.random_state = random_state
+        super().__init__()
+
+    def _members(self) -> list[tuple[str, int]]:
+        return [(self.kind, self.context)]
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        return [{"context": 6}, {"context": 8, "individual": True, "ridge": 0.1, "interval": "conformal"}]
+
+
+_SHARED_ARGS = """
+    Parameters
+    ----------
+    context : int, default=336
+        Steps that a forecast reads; fewer of a short series.
+    individual : bool, default=False
+        Whether each channel has weights of its own.
+    ridge : float, optional
+        The penalty; by default the best of eighteen on the part that is held out.
+    solver : "exact" or "sgd", default="exact"
+        Ridge regression on window statistics, or the published training: Adam, halved rates, patience of 3 epochs.
+    interval : "gaussian" or "conformal", default="gaussian"
+        How intervals follow from errors on the part that is held out.
+    validation : float, default=0.2
+        The share at the end of each series that is held out to choose by; the final fit takes all.
+    standardise : bool, default=True
+        Whether each channel is standardised by what it is fitted to.
+    random_state : int, optional
+        Seed of solver="sgd".
+"""
+
+
+class LinearForecaster(_OneMap):
+    __doc__ = f"""A linear map from the context to the forecast, `y = W x + b` (Zeng et al. 2023), solved exactly.
+{_SHARED_ARGS}
+    Examples
+    --------
+    >>> from helixwave_domains.forecasting import LinearForecaster
+    >>> from sktime.datasets import load_airline
+    >>> forecaster = LinearForecaster(context=24).fit(load_airline(), fh=[1, 2, 3])
+    >>> forecaster.predict().shape
+    (3,)
+    """
+
+    kind = "linear"
+
+
+class NLinearForecaster(_OneMap):
+    __doc__ = f"""NLinear, a linear map of what the context is above its last value (Zeng et al. 2023), solved exactly.
+{_SHARED_ARGS}
+    Examples
+    --------
+    >>> from helixwave_domains.forecasting import NLinearForecaster
+    >>> from sktime.datasets import load_airline
+    >>> forecaster = NLinearForecaster(context=24).fit(load_airline(), fh=[1, 2, 3])
+    >>> forecaster.predict_interval(coverage=0.9).shape
+    (3, 2)
+    """
+
+    kind = "nlinear"
+
+
+class DLinearForecaster(_OneMap):
+    __doc__ = f"""DLinear, linear maps of a moving average and of the rest (Zeng et al. 2023), solved exactly.
+
+    Without a penalty it is `LinearForecaster`: both say the same of a window.
+{_SHARED_ARGS}
+    Examples
+    --------
+    >>> from helixwave_domains.forecasting import DLinearForecaster
+    >>> from sktime.datasets import load_airline
+    >>> forecaster = DLinearForecaster(context=24).fit(load_airline(), fh=[1, 2, 3])
+    >>> forecaster.predict().shape
+    (3,)
+    """
+
+    kind = "dlinear"
+
+
+class LinearEnsembleForecaster(ExactLinear):
+    """The mean of several linear maps with contexts of different length, a linear map itself; all from one Gram.
+
+    The default pair, NLinear over 1,080 steps and the mean-subtracted form over 336, has the least validation error of
+    all pairs over the long-horizon benchmarks, see docs/forecasting.md.
+
+    Parameters
+    ----------
+    members : sequence of (kind, context), default=(("nlinear", 1080), ("mean", 336))
+        Kinds are "linear", "nlinear", "mean" and "dlinear".
+    individual, ridge, interval, validation, standardise
+        As of `NLinearForecaster`; each member has a penalty of its own.
+
+    Examples
+    --------
+    >>> from helixwave_domains.forecasting import LinearEnsembleForecaster
+    >>> from sktime.datasets import load_airline
+    >>> members = (("nlinear", 36), ("mean", 24))
+    >>> forecaster = LinearEnsembleForecaster(members).fit(load_airline(), fh=[1, 2, 3])
+    >>> forecaster.predict().shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        members: tuple[tuple[str, int], ...] = (("nlinear", 1080), ("mean", 336)),
+        individual: bool = False,
+        ridge: float | None = None,
+        interval: str = "gaussian",
+        validation: float = 0.2,
+        standardise: bool = True,
+    ):
+        self.members = members
+        self.individual = individual
+        self.ridge = ridge
+        self.interval = interval
+        self.validation = validation
+        self.standardise = standardise
+        super().__init__()
+
+    def _members(self) -> list[tuple[str, int]]:
+        return [(str(kind), int(context)) for kind, context in self.members]
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        small = (("nlinear", 6), ("mean", 4))
+        return [{"members": small}, {"members": small, "individual": True, "interval": "conformal"}]
