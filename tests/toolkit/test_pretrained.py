@@ -16,6 +16,7 @@ from helixwave.checkpoint import load, save
 from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
 from helixwave.pretrained.families import FAMILIES, Family, Plan, Published
+from helixwave.pretrained.hub import cached
 from helixwave.pretrained.rules import Rule, rule
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
@@ -615,6 +616,22 @@ def test_torch_files(name: str, wrap: Callable[[Tensors], Any], tmp_path: Path) 
         assert_close(output(load_pretrained(path)), expected(tensors))
 
 
+def test_what_lightning_keeps_is_the_configuration(tmp_path: Path) -> None:
+    config, tensors, expected = mamba_transformers()
+    kept = config | {"state_size": 3}
+    torch.save({"state_dict": tensors, "hyper_parameters": kept}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=rf"^{tmp_path}: .* the configuration makes it"):
+        load_pretrained(tmp_path)
+    # entries of its own come first
+    (tmp_path / "config.json").write_text(json.dumps({"state_size": N}))
+    assert_close(output(load_pretrained(tmp_path)), expected(tensors))
+    kept["num_hidden_layers"] = 0
+    torch.save({"state_dict": tensors, "hyper_parameters": kept}, tmp_path / "last.ckpt")
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match=rf"^{tmp_path}: hyper_parameters: num_hidden_layers is 0, expected"):
+        load_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -804,6 +821,29 @@ def test_a_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(InputError, match=r"mamba-tiny: .* could not be had from the Hugging Face hub \(EntryNotFound"):
         load_pretrained("state-spaces/mamba-tiny")
+
+
+def test_a_name_on_the_hub_with_a_file_of_lightning_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, tensors, expected = mamba_transformers()
+
+    def download(repository: str, file: str, revision: str | None) -> str:
+        if not (tmp_path / file).is_file():
+            raise huggingface_hub.errors.EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    def in_cache(repository: str, file: str, revision: str | None) -> str | None:
+        return str(tmp_path / file) if (tmp_path / file).is_file() else None
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", in_cache)
+    torch.save({"state_dict": tensors, "hyper_parameters": config}, tmp_path / "model.ckpt")
+    assert_close(output(load_pretrained("someone/small")), expected(tensors))
+    assert cached("someone/small") == tmp_path
+    (tmp_path / "model.ckpt").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(
+        InputError, match=r"could not be had from the Hugging Face hub \(EntryNotFoundError: config\.json"
+    ):
+        load_pretrained("someone/small")
 
 
 def test_a_name_on_the_hub_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Backbone(nn.Module):
             InputError: a block reads what comes later, or keeps no state.
         """
         self.expect_causal()
-        self._expect_states()
+        self.expect_states()
         y, state = self(x_t.unsqueeze(1), state)
         return y.squeeze(1), state
 
@@ -131,7 +131,8 @@ class Backbone(nn.Module):
                     "Expected causal blocks, such as [{name: mamba}]"
                 )
 
-    def _expect_states(self) -> None:
+    def expect_states(self) -> None:
+        """Raise InputError if a block keeps no state."""
         for i, block in enumerate(self.blocks):
             if not getattr(block, "stateful", True):
                 raise InputError(

@@ -133,12 +133,16 @@ def _facts(path: Path) -> list[tuple[str, str]]:
 
 def _described(model: Any) -> list[tuple[str, str]]:
     config = getattr(model, "config", {}).get("model", {})
-    n_class = len(getattr(model, "classes", []))
-    tokenizer, context = getattr(model, "tokenizer", None), getattr(model, "context", None)
-    vocabulary = f"{n_class} tokens" if tokenizer is None else " ".join(tokenizer.tokens)
+    classes, context = getattr(model, "classes", []), getattr(model, "context", None)
+    if hasattr(model, "tokenizer"):
+        meaning = ("vocabulary", " ".join(model.tokenizer.tokens))
+    elif hasattr(model, "generate"):
+        meaning = ("vocabulary", f"{len(classes)} tokens")
+    else:
+        meaning = ("outputs", " ".join(classes))
     return [
         ("model", config.get("name", type(model).__name__)),
         ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
-        ("vocabulary", vocabulary),
+        meaning,
         ("context", "any" if context is None else f"{context:,}"),
     ]

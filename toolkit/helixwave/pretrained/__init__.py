@@ -7,7 +7,7 @@ import torch
 
 from helixwave.errors import InputError, nearest
 from helixwave.pretrained.families import Published, family_named, family_of
-from helixwave.pretrained.files import NEEDED, read_config, read_tensors
+from helixwave.pretrained.files import NEEDED, read_config, read_weights
 from helixwave.pretrained.hub import fetch, is_hub_name
 from helixwave.pretrained.rules import fill
 from helixwave.pretrained.settings import Settings
@@ -26,8 +26,8 @@ def load_pretrained(
     """A model of ours with published weights, in evaluation mode; it computes what the published code computes.
 
     What is read: Mamba-1 and Mamba-2 (`state-spaces` and transformers), xLSTM block stacks and xLSTM-large (the package
-    `xlstm` and transformers), S4D standalone layers, HyenaDNA, Caduceus, and what other packages register. Every tensor
-    must be there, be known and have the right shape. Nothing in a file is executed.
+    `xlstm` and transformers), S4D standalone layers, HyenaDNA, Caduceus, TiRex, and what other packages register. Every
+    tensor must be there, be known and have the right shape. Nothing in a file is executed.
 
         load_pretrained("state-spaces/mamba-130m")                       # Mamba-1, the authors' layout
         load_pretrained("state-spaces/mamba-130m-hf")                    # Mamba-1, that of transformers
@@ -37,13 +37,15 @@ def load_pretrained(
         load_pretrained("model.pt", family="s4d", prefix="s4_layers.0.") # one S4D layer of a larger model
         load_pretrained("LongSafari/hyenadna-small-32k-seqlen-hf")       # HyenaDNA
         load_pretrained("kuleshov-group/PlantCaduceus_l20")              # Caduceus
+        load_pretrained("NX-AI/TiRex")                                   # TiRex
 
     A token model can be saved with `helixwave.checkpoint.save` and is then read with `helixwave.load`. The names of its
     classes are the tokens' ids, where no more is published.
 
     Args:
         name: a folder with `config.json` and `model.safetensors` (or shards and their index), `pytorch_model.bin` or a
-            single `*.pt` or `*.ckpt`; the path of a file of weights; or a name on the Hugging Face hub.
+            single `*.pt` or `*.ckpt`; the path of a file of weights; or a name on the Hugging Face hub. Where there is
+            no `config.json`, what Lightning keeps as `hyper_parameters` is the configuration.
         revision: branch, tag or commit on the hub.
         family: the published layout. None: what `model_type` in the configuration says, or the tensors' names tell.
         dtype: of the parameters.
@@ -51,8 +53,8 @@ def load_pretrained(
             `xlstm_block_stack`, `prefix` of `s4d`, `shift`, `l_max` and `stateful` of `hyenadna`.
 
     Returns:
-        a `TokenModel`, of DNA a `DNALanguageModel` or `SequenceClassifier`; for an xLSTM stack without embedding a
-        `Backbone`, for S4D the block or an `nn.ModuleList`.
+        a `TokenModel`, of DNA a `DNALanguageModel` or `SequenceClassifier`, of time series a `TiRex`; for an xLSTM
+        stack without embedding a `Backbone`, for S4D the block or an `nn.ModuleList`.
 
     Raises:
         InputError: nothing there, a family that is not known, tensors that do not fit, or a file that holds code.
@@ -67,7 +69,8 @@ def open_published(
 ) -> tuple[str, Published]:
     """The family of the checkpoint at `path`, and the checkpoint as it is; see `load_pretrained`."""
     config, where = read_config(path if path.is_dir() else path.parent)
-    settings, tensors = Settings(config, where), read_tensors(path)
+    tensors, arguments = read_weights(path)
+    settings = Settings(arguments | config, where if config or not arguments else f"{path}: hyper_parameters")
     found = family_of(family, settings, tensors, str(path))
     known = family_named(found).options
     for option in options or {}:

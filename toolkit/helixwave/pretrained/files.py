@@ -16,11 +16,12 @@ from torch import Tensor
 from helixwave.checkpoint import load_tensors
 from helixwave.errors import InputError
 
+LIGHTNING = ("weights.ckpt", "model.ckpt")
+"""What Lightning's files of weights are called: of the first HyenaDNA models, of TiRex."""
 WEIGHTS = (
     *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
-    # of Lightning, as the first HyenaDNA models
-    "weights.ckpt",
+    *LIGHTNING,
 )
 """What the weights are called, in the order in which they are looked for."""
 TORCH_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
@@ -31,16 +32,25 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 _NUMBERED = re.compile(r"model_\d+\.safetensors")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: `path` is a file of weights or a folder with one.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a checkpoint, and what Lightning keeps beside them: the arguments that the model was made with.
+
+    Args:
+        path: a file of weights or a folder with one.
 
     Raises:
         InputError: there are no weights, more than one candidate, or a file that is damaged or holds code.
     """
     tensors: dict[str, Tensor] = {}
+    arguments: dict[str, Any] = {}
     for file in weight_files(path):
-        tensors |= load_tensors(file) if file.suffix == ".safetensors" else _state_dict(_load_torch(file), file)
-    return tensors
+        if file.suffix == ".safetensors":
+            tensors |= load_tensors(file)
+        else:
+            content = _load_torch(file)
+            tensors |= _state_dict(content, file)
+            arguments |= _arguments(content)
+    return tensors, arguments
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -132,6 +142,12 @@ def _settings_classes() -> list[Any]:
     from omegaconf.nodes import AnyNode
 
     return [DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata, defaultdict, dict, list, int, Any]
+
+
+def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    kept = content.get("hyper_parameters")
+    # the containers of Hydra may refer to the environment
+    return kept if isinstance(kept, dict) else {}
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

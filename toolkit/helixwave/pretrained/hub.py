@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from helixwave.errors import InputError
-from helixwave.pretrained.files import NEEDED, WEIGHTS, shards
+from helixwave.pretrained.files import LIGHTNING, NEEDED, WEIGHTS, shards
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -17,6 +17,8 @@ def is_hub_name(name: str) -> bool:
 def fetch(name: str, revision: str | None) -> Path:
     """The folder in the hub's cache with the configuration and the weights of `name`, downloaded if need be.
 
+    A file of Lightning may stand alone, as it can hold the configuration.
+
     Raises:
         InputError: the hub has no such checkpoint, or cannot be reached and the cache does not hold it.
     """
@@ -26,19 +28,23 @@ def fetch(name: str, revision: str | None) -> Path:
     def download(file: str) -> Path:
         return Path(hf_hub_download(name, file, revision=revision))
 
+    missing: list[Exception] = []
+
+    def found(file: str) -> Path | None:
+        try:
+            return download(file)
+        except EntryNotFoundError as error:
+            missing.append(error)
+            return None
+
     try:
-        folder = download("config.json").parent
-        for file in WEIGHTS:
-            try:
-                weights = download(file)
-            except EntryNotFoundError as error:
-                missing = error
-                continue
-            if file.endswith(".index.json"):
-                for shard in shards(weights):
+        for file in WEIGHTS if found("config.json") else LIGHTNING:
+            weights = found(file)
+            if weights is not None:
+                for shard in shards(weights) if file.endswith(".index.json") else ():
                     download(shard)
-            return folder
-        raise missing
+                return weights.parent
+        raise missing[0]
     except InputError:
         raise
     except (OSError, ValueError, EntryNotFoundError) as error:
@@ -53,13 +59,14 @@ def cached(name: str, revision: str | None = None) -> Path:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
-    if not isinstance(config, str):
-        raise InputError(
-            f"{name}: neither a folder here nor in the cache of the Hugging Face hub. "
-            f"To download it: helixwave pretrained fetch {name}"
-        )
-    return Path(config).parent
+    for file in ("config.json", *LIGHTNING):
+        found = try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    raise InputError(
+        f"{name}: neither a folder here nor in the cache of the Hugging Face hub. "
+        f"To download it: helixwave pretrained fetch {name}"
+    )
 
 
 def _refusal(name: str, error: Exception) -> str:

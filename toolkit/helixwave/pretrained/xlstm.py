@@ -155,13 +155,28 @@ def _conv_rules(theirs: str, ours: str, d_conv: int) -> list[Rule]:
 def _slstm_rules(published: Published, theirs: str, ours: str) -> list[Rule]:
     recurrence = _blocks(published.settings, "slstm")[0]
     n_head, d_head = recurrence["n_head"], published.settings.size("embedding_dim") // recurrence["n_head"]
-    kernel = f"{theirs}.slstm_cell._recurrent_kernel_"
-    layout = _layout(published, kernel, n_head, d_head)
+    layout = _layout(published, f"{theirs}.slstm_cell._recurrent_kernel_", n_head, d_head)
     return [
         *_conv_rules(theirs, ours, recurrence["d_conv"]),
+        *slstm_rules(theirs, ours, layout=layout, n_head=n_head, d_head=d_head),
+    ]
+
+
+def slstm_rules(theirs: str, ours: str, *, layout: Layout, n_head: int, d_head: int) -> list[Rule]:
+    """Rules for all of a published sLSTM layer but its convolution.
+
+    Args:
+        theirs: the layer's name in the file.
+        ours: the block's name.
+        layout: of the recurrent weights, `vanilla` or `cuda`.
+        n_head: heads.
+        d_head: channels of each.
+    """
+    cell = f"{theirs}.slstm_cell"
+    return [
         *(rule(f"{theirs}.{name}.weight", f"{ours}.{gate}.weight") for name, gate in _GATES.items()),
-        Rule(kernel, (Place(f"{ours}.R"),), *_kernel_form(layout, n_head, d_head)),
-        Rule(f"{theirs}.slstm_cell._bias_", (Place(f"{ours}.bias"),), *_bias_form(layout, n_head, d_head)),
+        Rule(f"{cell}._recurrent_kernel_", (Place(f"{ours}.R"),), *_kernel_form(layout, n_head, d_head)),
+        Rule(f"{cell}._bias_", (Place(f"{ours}.bias"),), *_bias_form(layout, n_head, d_head)),
         rule(f"{theirs}.group_norm.weight", f"{ours}.group_norm.weight", convert=plus_one),
     ]
 

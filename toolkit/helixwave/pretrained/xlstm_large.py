@@ -39,7 +39,7 @@ class XLSTMLarge(Family):
             "backbone": {
                 "d_model": d_model,
                 "n_layer": 2 * n_block,
-                "blocks": [_mlstm(settings, d_model, n_head), _feedforward(settings, d_model)],
+                "blocks": [_mlstm(settings, d_model, n_head), feedforward(settings, d_model)],
                 "norm_eps": 1e-6,
             },
             "classes": numbered(settings.size("vocab_size")),
@@ -75,8 +75,8 @@ def _mlstm(settings: Settings, d_model: int, n_head: int) -> dict[str, Any]:
     return {"name": "mlstm_large", "n_head": n_head, **factors, "cap": settings.number("gate_soft_cap", 15.0)}
 
 
-def _feedforward(settings: Settings, d_model: int) -> dict[str, Any]:
-    """The inner channels, rounded as published and then written down as they are."""
+def feedforward(settings: Settings, d_model: int) -> dict[str, Any]:
+    """The block of the network; its inner channels, rounded as published, are written down as they are."""
     # the two published programs differ in the fourth digit of the default
     factor = settings.number("ffn_proj_factor", 2.667 if "hidden_size" in settings else 2.6667)
     multiple = settings.size("ffn_round_up_to_multiple_of", default=64)
@@ -87,19 +87,26 @@ def _feedforward(settings: Settings, d_model: int) -> dict[str, Any]:
 def _block_rules(i: int, *, fused: bool) -> list[Rule]:
     theirs, first, second = f"backbone.blocks.{i}", 2 * i, 2 * i + 1
     layer, mlstm, ffn = f"{theirs}.mlstm_layer", f"backbone.blocks.{first}", f"backbone.blocks.{second}"
-    gate, up = (Place(f"{ffn}.in_proj.weight", part, 2) for part in range(2))
     return [
         rule(f"{theirs}.norm_mlstm.weight", f"backbone.norms.{first}.weight"),
         rule(f"{layer}.multihead_norm.weight", f"{mlstm}.multihead_norm.weight"),
         rule(f"{layer}.out_proj.weight", f"{mlstm}.out_proj.weight"),
         *(_fused_rules(layer, mlstm) if fused else _single_rules(layer, mlstm)),
         rule(f"{theirs}.norm_ffn.weight", f"backbone.norms.{second}.weight"),
+        *feedforward_rules(f"{theirs}.ffn", ffn, fused=fused),
+    ]
+
+
+def feedforward_rules(theirs: str, ours: str, *, fused: bool = False) -> list[Rule]:
+    """Rules for a published network (SwiGLU) behind the recurrence; `fused`: its first two matrices are one."""
+    gate, up = (Place(f"{ours}.in_proj.weight", part, 2) for part in range(2))
+    return [
         *(
-            [rule(f"{theirs}.ffn.proj_up_gate_z.weight", gate, up)]
+            [rule(f"{theirs}.proj_up_gate_z.weight", gate, up)]
             if fused
-            else [rule(f"{theirs}.ffn.proj_up_gate.weight", gate), rule(f"{theirs}.ffn.proj_up.weight", up)]
+            else [rule(f"{theirs}.proj_up_gate.weight", gate), rule(f"{theirs}.proj_up.weight", up)]
         ),
-        rule(f"{theirs}.ffn.proj_down.weight", f"{ffn}.out_proj.weight"),
+        rule(f"{theirs}.proj_down.weight", f"{ours}.out_proj.weight"),
     ]
 
 
