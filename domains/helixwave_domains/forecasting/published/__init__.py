@@ -1,0 +1,1 @@
+"""Published models of time series, for `helixwave.load_pretrained`."""
