@@ -1,0 +1,240 @@
+"""One loop that trains any network on windows, cheap enough for the smallest series.
+
+A network maps `[B, L, C]` to `[B, H, C]`, or to `[B, H, C, P]` for a distribution. Where there are exogenous variables
+it is called with them, `[B, L + H, K]`, as a second argument.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from helixwave.errors import InputError
+from helixwave.optimisation import parameter_groups
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from helixwave_domains.forecasting.forecast_losses import Loss, squared_error
+from helixwave_domains.forecasting.training import Training, pick_device
+from helixwave_domains.forecasting.windows import Batch, Numbers, Windows
+
+Objective = Callable[[nn.Module, Batch], Tensor]
+"""What a network is trained for: a number from the network and a batch; lower is better."""
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Losses of one epoch; the training loss is the mean over its steps, while the network changes."""
+
+    number: int
+    loss: float
+    validation_loss: float | None
+
+
+def fit(
+    network: nn.Module,
+    train: Windows,
+    validation: Windows | None = None,
+    *,
+    objective: Objective | None = None,
+    training: Training | None = None,
+) -> list[Epoch]:
+    """Train a network in place; it ends on the CPU, in evaluation mode.
+
+    The same seed gives the same weights on the same machine, and torch's generators are left as they were.
+
+    Args:
+        network: to train.
+        train: windows to train on.
+        validation: windows that choose the epoch whose weights are kept; None: those of the last epoch are.
+        objective: what is made small; None: the squared error.
+        training: how; None: the defaults.
+
+    Returns:
+        the losses of each epoch.
+
+    Raises:
+        InputError: too few windows, no such device, or a loss that is not finite.
+    """
+    objective, training = objective or forecasting(squared_error), training or Training()
+    n_step = _n_batch("training", train, training.batch_size, training.drop_last)
+    n_step = min(n_step, training.max_steps or n_step)
+    device = pick_device(training.device)
+    history: list[Epoch] = []
+    try:
+        steps, best = _Steps(network.to(device), objective, training, n_step), _Best(training.patience)
+        with seeded(training.seed, device), _bar(training, n_step) as advance:
+            while len(history) < training.epochs and not best.is_over:
+                loss = steps.run(train, len(history) + 1, advance)
+                judged = None if validation is None else mean_loss(network, validation, objective, training)
+                history.append(_finite(Epoch(len(history) + 1, loss, judged), training))
+                best.see(network, judged)
+        best.restore(network)
+    finally:
+        network.cpu().eval()
+    return history
+
+
+def predict(
+    network: nn.Module, windows: Windows, *, batch_size: int = 256, device: str | None = None
+) -> NDArray[np.float32]:
+    """Forecasts of all windows in order, `[n, H, C]` or `[n, H, C, P]`; the network ends on the CPU.
+
+    Raises:
+        InputError: no such device.
+    """
+    chosen = pick_device(device)
+    try:
+        network.to(chosen).eval()
+        with torch.no_grad():
+            batches = _batches(windows, np.arange(len(windows)), batch_size, chosen)
+            return torch.cat([forecast(network, batch).cpu() for batch in batches]).numpy()
+    finally:
+        network.cpu()
+
+
+@torch.no_grad()
+def mean_loss(network: nn.Module, windows: Windows, objective: Objective, training: Training) -> float:
+    """The mean over windows of what a network is held to, in evaluation mode.
+
+    Args:
+        network: on the device that `training` names, where it stays.
+        windows: to judge it on.
+        objective: a mean over the windows of a batch.
+        training: says the size of batches, and whether a smaller last one is left out.
+    """
+    n_batch = _n_batch("validation", windows, training.batch_size, training.drop_last)
+    numbers = np.arange(min(len(windows), n_batch * training.batch_size))
+    network.eval()
+    total = torch.zeros((), device=pick_device(training.device))
+    for batch in _batches(windows, numbers, training.batch_size, total.device):
+        total += objective(network, batch) * len(batch.context)
+    return total.item() / len(numbers)
+
+
+def forecasting(loss: Loss) -> Objective:
+    """The loss of the forecast."""
+    return lambda network, batch: loss(forecast(network, batch), batch.target)
+
+
+def forecast(network: nn.Module, batch: Batch) -> Tensor:
+    """What a network says of a batch: `[B, H, C]` or `[B, H, C, P]`."""
+    return network(batch.context) if batch.exogenous is None else network(batch.context, batch.exogenous)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
+    """What is drawn inside follows from the seed alone; afterwards torch's generators are as before."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+class _Steps:
+    """The training steps of a network, epoch by epoch."""
+
+    def __init__(self, network: nn.Module, objective: Objective, training: Training, n_step: int):
+        self.network, self.objective, self.training, self.n_step = network, objective, training, n_step
+        groups = parameter_groups(network, lr=training.lr, weight_decay=training.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        self.highest = [group["lr"] for group in groups]
+        self.parameters = [parameter for group in groups for parameter in group["params"]]
+
+    def run(self, windows: Windows, epoch: int, advance: Callable[[int], None]) -> float:
+        """One epoch; returns the mean loss of its steps."""
+        self.network.train()
+        size = self.training.batch_size
+        order = np.random.default_rng((self.training.seed, epoch)).permutation(len(windows))[: self.n_step * size]
+        losses = []
+        for i, batch in enumerate(_batches(windows, order, size, self.parameters[0].device)):
+            share = self.training.rate((epoch - 1) * self.n_step + i, self.n_step)
+            losses.append(self._step(batch, share))
+            advance(epoch)
+        return torch.stack(losses).mean().item()
+
+    def _step(self, batch: Batch, share: float) -> Tensor:
+        for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
+            group["lr"] = highest * share
+        self.optimizer.zero_grad()
+        loss = self.objective(self.network, batch)
+        loss.backward()
+        if self.training.max_norm:
+            nn.utils.clip_grad_norm_(self.parameters, self.training.max_norm)
+        self.optimizer.step()
+        return loss.detach()
+
+
+class _Best:
+    """The weights with the lowest validation loss, and whether it has not been reached again for too long."""
+
+    def __init__(self, patience: int | None):
+        self.patience, self.is_over = patience, False
+        self._loss, self._epochs_since = math.inf, 0
+        self._weights: dict[str, Tensor] | None = None
+
+    def see(self, network: nn.Module, loss: float | None) -> None:
+        if loss is None:
+            return
+        if loss <= self._loss:
+            self._loss, self._epochs_since = loss, 0
+            self._weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        else:
+            self._epochs_since += 1
+            self.is_over = self._epochs_since == self.patience
+
+    def restore(self, network: nn.Module) -> None:
+        if self._weights is not None:
+            network.load_state_dict(self._weights)
+
+
+def _batches(windows: Windows, numbers: Numbers, size: int, device: torch.device) -> Iterator[Batch]:
+    for start in range(0, len(numbers), size):
+        yield windows.batch(numbers[start : start + size]).to(device)
+
+
+def _n_batch(what: str, windows: Windows, size: int, drop_last: bool) -> int:
+    """Batches of an epoch.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not len(windows):
+        raise InputError(
+            f"{what}: no window of {windows.context} + {windows.horizon} steps fits into the series, the longest has "
+            f"{windows.series.lengths.max()} steps. Shorten the context or the horizon"
+        )
+    if drop_last and len(windows) < size:
+        raise InputError(f"{what}: {len(windows)} windows make no batch of {size}. Pass drop_last=False")
+    return len(windows) // size if drop_last else -(-len(windows) // size)
+
+
+def _finite(epoch: Epoch, training: Training) -> Epoch:
+    if not math.isfinite(epoch.loss + (epoch.validation_loss or 0.0)):
+        raise InputError(
+            f"training: the loss of epoch {epoch.number} is {epoch.loss}, of validation {epoch.validation_loss}. Lower "
+            f"lr (now {training.lr}) or shorten gradients with max_norm=1"
+        )
+    return epoch
+
+
+@contextmanager
+def _bar(training: Training, n_step: int) -> Iterator[Callable[[int], None]]:
+    """A function to call after each step; with `progress` and on a terminal, it moves a bar."""
+    if not training.progress:
+        yield lambda epoch: None
+        return
+    from helixwave.console import console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=training.epochs * n_step)
+        yield lambda epoch: progress.update(bar, advance=1, description=f"epoch {epoch}/{training.epochs}")
