@@ -1,7 +1,7 @@
 """How far forecasts are off on windows that they were not fitted to, as intervals for new ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Protocol
 
@@ -65,7 +65,10 @@ class ConformalErrors:
         return self._sigma
 
 
-KINDS_OF_ERRORS = {"gaussian": GaussianErrors, "conformal": ConformalErrors}
+KINDS_OF_ERRORS: dict[str, Callable[[NDArray[np.floating]], Errors]] = {
+    "gaussian": GaussianErrors,
+    "conformal": ConformalErrors,
+}
 
 
 def coverage(lower: Floats, upper: Floats, target: Floats) -> float:
@@ -76,4 +79,4 @@ def coverage(lower: Floats, upper: Floats, target: Floats) -> float:
 
 def evenly(count: int, most: int) -> Sequence[int]:
     """Up to `most` of the numbers below `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()  # type: ignore[no-any-return]
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()

@@ -49,7 +49,7 @@ def _root_of_trend_and_rest(context: int) -> Floats:
     """R with `R'R = M'M + (I - M)'(I - M)`: the least `|W_rest|^2 + |W_trend|^2` behind a W is `|W R^-1|^2`."""
     trend = moving_average(context)
     rest = np.eye(context) - trend
-    return np.linalg.cholesky(trend.T @ trend + rest.T @ rest).T
+    return np.asarray(np.linalg.cholesky(trend.T @ trend + rest.T @ rest).T, dtype=np.float64)
 
 
 def _none(context: int) -> Floats:

@@ -1,9 +1,9 @@
 """The linear family solved exactly: ridge regression on the second moments of windows.
 
 The penalty is `ridge n |W|^2` for n windows, the bias is free. All penalties share one eigenbasis, in which one
-is scored on the validation windows' moments in O(L^2), without another look at the data. That least squares solves these
-models, and that they are one model under different constraints: Toner & Darlow 2024, "An Analysis of Linear Time Series
-Forecasting Models".
+is scored on the validation windows' moments in O(L^2), without another look at the data. That least squares solves
+these models, and that they are one model under different constraints: Toner & Darlow 2024, "An Analysis of Linear Time
+Series Forecasting Models".
 """
 
 from collections.abc import Sequence

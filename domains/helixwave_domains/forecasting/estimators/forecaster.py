@@ -69,7 +69,7 @@ class Windows(NamedTuple):
     future_times: Sequence[pd.Index]
 
 
-class WindowForecaster(BaseForecaster):  # type: ignore[misc]
+class WindowForecaster(BaseForecaster):
     """A forecaster of one series or of a panel with shared parameters; subclasses say how to learn and to forecast.
 
     Series and exogenous variables are standardised by what they are fitted to. Missing values are interpolated between
@@ -94,6 +94,8 @@ class WindowForecaster(BaseForecaster):  # type: ignore[misc]
         "requires-fh-in-fit": True,
     }
     _config: ClassVar[dict[str, Any]] = {"remember_data": False}
+    # sktime sets them only where data is remembered from the start, and reads them where it is from later on
+    _y = _X = None
 
     # parameters that each subclass has
     standardise: bool

@@ -50,9 +50,7 @@ class ExactLinear(WindowForecaster):
         before = getattr(self, "pretrained_statistics_", None)
         known = _total(before, self._statistics(train, width))
         judges = self._statistics(held_out, width) if held_out else [None] * len(known)
-        ridges = RIDGES if self.ridge is None else [self.ridge]
-        if not held_out and self.ridge is None:
-            ridges = [CAUTIOUS]
+        ridges = list(RIDGES if held_out else [CAUTIOUS]) if self.ridge is None else [self.ridge]
         self.maps_ = [self._maps(*both, [ridges] * len(self._members())) for both in zip(known, judges, strict=True)]
         self.errors_ = self._measure(held_out or train)
         self.statistics_ = _total(before, self._statistics(series, width))
@@ -125,8 +123,9 @@ def _total(known: list[WindowStatistics] | None, added: list[WindowStatistics]) 
 
 def _mean_forecast(maps: list[LinearMap], context: Floats, windows: Windows) -> Floats:
     """The mean over maps `[N, H]`; each reads the last part of the context that it needs."""
-    total = sum(each(context[:, -each.context :], windows.past[:, -each.context :], windows.future) for each in maps)
-    return total / len(maps)  # type: ignore[no-any-return]
+    each = [m(context[:, -m.context :], windows.past[:, -m.context :], windows.future) for m in maps]
+    mean: Floats = np.mean(each, axis=0)
+    return mean
 
 
 class _OneMap(ExactLinear):
