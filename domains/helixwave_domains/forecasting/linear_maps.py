@@ -81,16 +81,16 @@ class LinearMap:
         bias: `[H]`.
         exogenous: `[H, K]`, of each variable's value at the step that is forecast.
         level: of the level r that exogenous variables are taken less, `[L]`.
-        sigma: standard deviation of the residual at each step, `[H]`.
-        ridge: the penalty that it was fitted with.
+        sigma: standard deviation of the residual at each step `[H]`, where it was fitted exactly.
+        ridge: the penalty that it was fitted with, likewise.
     """
 
     weights: Floats
     bias: Floats
     exogenous: Floats
     level: Floats
-    sigma: Floats
-    ridge: float
+    sigma: Floats | None = None
+    ridge: float | None = None
 
     @property
     def context(self) -> int:
@@ -110,5 +110,5 @@ class LinearMap:
 
     def first(self, horizon: int) -> "LinearMap":
         """The map to the first steps alone."""
-        parts = {name: getattr(self, name)[:horizon] for name in ("weights", "bias", "exogenous", "sigma")}
-        return replace(self, **parts)
+        parts = {name: getattr(self, name)[:horizon] for name in ("weights", "bias", "exogenous")}
+        return replace(self, **parts, sigma=None if self.sigma is None else self.sigma[:horizon])

@@ -1,6 +1,7 @@
 """The linear family as sktime forecasters: solved exactly, or trained by the published recipe."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -69,7 +70,7 @@ class ExactLinear(WindowForecaster):
 
     def _solve(self) -> None:
         """The maps from all statistics, with the penalties that were chosen."""
-        ridges = [[[each.ridge] for each in maps] for maps in self.maps_]
+        ridges = [[[each.ridge or 0.0] for each in maps] for maps in self.maps_]
         self.maps_ = [self._maps(known, None, chosen) for known, chosen in zip(self.statistics_, ridges, strict=True)]
 
     def _statistics(self, series: list[Series], width: int) -> list[WindowStatistics]:
@@ -141,6 +142,7 @@ class _OneMap(ExactLinear):
         individual: bool = False,
         ridge: float | None = None,
         solver: str = "exact",
+        training: dict[str, Any] | None = None,
         interval: str = "gaussian",
         validation: float = 0.2,
         standardise: bool = True,
@@ -150,6 +152,7 @@ class _OneMap(ExactLinear):
         self.individual = individual
         self.ridge = ridge
         self.solver = solver
+        self.training = training
         self.interval = interval
         self.validation = validation
         self.standardise = standardise
@@ -158,6 +161,36 @@ class _OneMap(ExactLinear):
 
     def _members(self) -> list[tuple[str, int]]:
         return [(self.kind, self.context)]
+
+    def _learn(self, series: list[Series]) -> None:
+        if self.solver == "exact":
+            super()._learn(series)
+        elif self.solver == "sgd":
+            self._train(*self._split(series))
+        else:
+            raise InputError(f"solver={self.solver!r}: there are 'exact' and 'sgd'")
+
+    def _train(self, train: list[Series], held_out: list[Series]) -> None:
+        """By gradient descent; as published, what is held out only chooses the epoch."""
+        from helixwave_domains.forecasting import published_training
+
+        if train[0].exogenous.shape[1]:
+            raise InputError("solver='sgd' has no exogenous variables: solver='exact' takes them")
+        training = replace(published_training.PUBLISHED, seed=self.random_state or 0, **(self.training or {}))
+        maps = published_training.train(
+            self.kind,
+            *([each.values for each in part] for part in (train, held_out)),
+            context=self.context_,
+            horizon=self.horizon_,
+            individual=self.individual,
+            training=training,
+        )
+        self.maps_ = [[each] for each in maps]
+        self.errors_ = self._measure(held_out or train)
+
+    def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
+        if self.solver == "exact":
+            super()._learn_more(series, n_new)
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
@@ -175,6 +208,9 @@ _SHARED_ARGS = """
         The penalty; by default the best of eighteen on the part that is held out.
     solver : "exact" or "sgd", default="exact"
         Ridge regression on window statistics, or the published training: Adam, halved rates, patience of 3 epochs.
+    training : dict, optional
+        Settings of solver="sgd" other than the published ones, by their names in
+        `helixwave_domains.forecasting.training.Training`: lr, epochs, batch_size, patience, device, progress and more.
     interval : "gaussian" or "conformal", default="gaussian"
         How intervals follow from errors on the part that is held out.
     validation : float, default=0.2
