@@ -1,14 +1,17 @@
 """How far forecasts are off on windows that they were not fitted to, as intervals for new ones."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helixwave_domains.forecasting.window_statistics import Floats
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
 
 # order statistics that are kept of each step: a level is met to a 500th, and never undershot
 KEPT = 500
@@ -17,58 +20,64 @@ KEPT = 500
 class Errors(Protocol):
     """A distribution of errors; arrays are `[H, C]`: each step of each channel has its own."""
 
+    @classmethod
+    def of(cls, errors: Floats) -> Self:
+        """From targets less forecasts on windows that were not fitted to, `[n, H, C]`."""
+
     def quantile(self, level: float) -> Floats:
         """What to add to a forecast so that a share `level` of what comes lies below."""
 
-    def sigma(self) -> Floats:
-        """The standard deviation."""
 
-
+@dataclass(frozen=True)
 class GaussianErrors:
     """Errors taken to be normal about 0.
 
     Args:
-        errors: target less forecast on other windows, `[n, H, C]`.
+        sigma: root mean square, `[H, C]`.
     """
 
-    def __init__(self, errors: NDArray[np.floating]):
-        self._sigma = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
+    sigma: Floats
+
+    @classmethod
+    def of(cls, errors: Floats) -> Self:
+        return cls(np.sqrt(np.mean(errors**2, axis=0)))
 
     def quantile(self, level: float) -> Floats:
-        return self._sigma * NormalDist().inv_cdf(level)
-
-    def sigma(self) -> Floats:
-        return self._sigma
+        return self.sigma * NormalDist().inv_cdf(level)
 
 
+@dataclass(frozen=True)
 class ConformalErrors:
     """Split-conformal intervals: the k-th least absolute error of n, k = ceil((n + 1) coverage), to both sides.
 
     They cover at least as often as they say where windows are exchangeable (Lei et al. 2018, theorem 2.2), whatever the
-    distribution. Quantiles are the ends of the central intervals, so that they never cross.
+    distribution. Quantiles are the ends of central intervals, so that they never cross.
+
+    Args:
+        count: n, `[]`.
+        ranks: of the order statistics that are kept, ascending, `[m]`.
+        scores: absolute errors of these ranks, `[m, H, C]`.
     """
 
-    def __init__(self, errors: NDArray[np.floating]):
-        self._count = len(errors)
-        self._sigma = np.sqrt(np.mean(np.square(errors, dtype=np.float64), axis=0))
-        ordered = np.sort(np.abs(errors), axis=0)
-        ranks = np.unique(np.ceil(np.linspace(1, self._count, min(KEPT, self._count))).astype(int))
-        self._ranks, self._scores = ranks, ordered[ranks - 1].astype(np.float32)
+    count: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, errors: Floats) -> Self:
+        n = len(errors)
+        ranks = np.unique(np.ceil(np.linspace(1, n, min(KEPT, n))).astype(np.int64))
+        return cls(np.array(n), ranks, np.sort(np.abs(errors), axis=0)[ranks - 1])
 
     def quantile(self, level: float) -> Floats:
-        coverage = abs(2 * level - 1)
-        rank = min(max(math.ceil((self._count + 1) * coverage), 1), self._count)
-        score = self._scores[np.searchsorted(self._ranks, rank)]
-        return math.copysign(1.0, level - 0.5) * score.astype(np.float64) if coverage else np.zeros_like(self._sigma)
-
-    def sigma(self) -> Floats:
-        return self._sigma
+        coverage, n = abs(2 * level - 1), int(self.count)
+        if not coverage:
+            return np.zeros_like(self.scores[0])
+        rank = min(math.ceil((n + 1) * coverage), n)
+        return math.copysign(1.0, level - 0.5) * self.scores[np.searchsorted(self.ranks, rank)]
 
 
-KINDS_OF_ERRORS: dict[str, Callable[[NDArray[np.floating]], Errors]] = {
-    "gaussian": GaussianErrors,
-    "conformal": ConformalErrors,
-}
+ERRORS: dict[str, Any] = {"gaussian": GaussianErrors, "conformal": ConformalErrors}
 
 
 def coverage(lower: Floats, upper: Floats, target: Floats) -> float:

@@ -14,8 +14,8 @@ Exogenous variables enter with their value at the step that is forecast, less th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,6 +107,16 @@ class LinearMap:
             level = np.einsum("...lk,l->...k", past, self.level)
             forecast = forecast + ((future - level[..., None, :]) * self.exogenous).sum(-1)
         return forecast
+
+    def arrays(self) -> dict[str, Floats]:
+        """Its parts by name, to be written."""
+        return {field.name: np.asarray(v) for field in fields(self) if (v := getattr(self, field.name)) is not None}
+
+    @classmethod
+    def of(cls, arrays: dict[str, Floats]) -> "LinearMap":
+        """The map of `arrays`."""
+        parts: dict[str, Any] = {name: value.item() if name == "ridge" else value for name, value in arrays.items()}
+        return cls(**parts)
 
     def first(self, horizon: int) -> "LinearMap":
         """The map to the first steps alone."""

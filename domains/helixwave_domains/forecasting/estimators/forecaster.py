@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -9,7 +11,7 @@ import pandas as pd
 from helixwave.errors import InputError
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
-from helixwave_domains.forecasting.conformal import KINDS_OF_ERRORS, Errors, evenly
+from helixwave_domains.forecasting.conformal import ERRORS, Arrays, Errors, evenly
 from helixwave_domains.forecasting.estimators.panel import (
     Key,
     Series,
@@ -23,6 +25,20 @@ from helixwave_domains.forecasting.window_statistics import Floats
 # windows that errors are measured on: more would say the same
 JUDGED = 4000
 FRAMES = ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"]
+
+
+# what is learnt already, while a saved forecaster is read
+_LEARNT: ContextVar[Arrays | None] = ContextVar("learnt", default=None)
+
+
+@contextmanager
+def learnt(arrays: Arrays) -> Iterator[None]:
+    """Within, a fit takes over what a forecaster had learnt, and learns nothing."""
+    token = _LEARNT.set(arrays)
+    try:
+        yield
+    finally:
+        _LEARNT.reset(token)
 
 
 class Scale(NamedTuple):
@@ -115,22 +131,48 @@ class WindowForecaster(BaseForecaster):
     def _forecast(self, windows: Windows) -> Floats:
         """Forecasts `[N, H, C]` of scaled windows."""
 
+    @abstractmethod
+    def _get_learnt(self) -> Arrays:
+        """Everything that `_learn` sets but the errors."""
+
+    @abstractmethod
+    def _set_learnt(self, learnt: Arrays) -> None:
+        """Set what `_get_learnt` returned; sizes and scales are set."""
+
     def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
         """Learn from the last `n_new` steps of scaled series; settings, scales and errors stay."""
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> Self:
+        self.exogenous_names_ = [] if X is None else list(X.columns)
         series = read_panel(y, X)
         self._check(series)
         self.index_names_ = list(y.index.names)
-        self.context_, self.horizon_ = self._sizes(series, last_step(fh, self.cutoff))
-        self.scales_ = {each.key: Scale.of(each, self.standardise) for each in series}
-        self._learn([self._scaled(each) for each in series])
+        if known := _LEARNT.get():
+            self._take(known, series)
+        else:
+            self.context_, self.horizon_ = self._sizes(series, last_step(fh, self.cutoff))
+            self.scales_ = {each.key: Scale.of(each, self.standardise) for each in series}
+            self._learn([self._scaled(each) for each in series])
         self.histories_ = {each.key: each.last(self._remembered()) for each in series}
         return self
 
+    def _take(self, known: Arrays, series: list[Series]) -> None:
+        """What a saved forecaster had learnt, in place of learning."""
+        self.context_, self.horizon_ = known["sizes"].tolist()
+        self.scales_ = {each.key: Scale(**_under(f"scale.{i}", known)) for i, each in enumerate(series)}
+        self.errors_ = ERRORS[self.interval](**_under("errors", known))
+        self._set_learnt(_under("learnt", known))
+
+    def _given(self) -> Arrays:
+        """What `_take` takes."""
+        parts = {"errors": vars(self.errors_), "learnt": self._get_learnt()}
+        parts |= {f"scale.{i}": scale._asdict() for i, scale in enumerate(self.scales_.values())}
+        named = {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+        return {"sizes": np.array([self.context_, self.horizon_]), **named}
+
     def _check(self, series: list[Series]) -> None:
-        if self.interval not in KINDS_OF_ERRORS:
-            raise ValueError(f"interval={self.interval!r}: known are {', '.join(map(repr, KINDS_OF_ERRORS))}")
+        if self.interval not in ERRORS:
+            raise InputError(f"interval={self.interval!r}: there are {', '.join(map(repr, ERRORS))}")
         for each in series:
             if empty := [str(c) for c in np.flatnonzero(np.isnan(each.values).all(0))]:
                 where = f" of series {each.key}" if each.key else ""
@@ -182,7 +224,7 @@ class WindowForecaster(BaseForecaster):
             if len(starts):
                 windows, targets = self._windows(each, starts.tolist())
                 errors.append(targets - self._forecast(windows))
-        return KINDS_OF_ERRORS[self.interval](np.concatenate(errors))
+        return ERRORS[self.interval].of(np.concatenate(errors))
 
     def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
         """Windows of a series that begin at these steps, and what came."""
@@ -193,7 +235,7 @@ class WindowForecaster(BaseForecaster):
         return Windows(values[past], exogenous[past], exogenous[future], *times), values[future]
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
-        news = read_panel(y, X)
+        news = read_panel(y, self._ordered(X))
         if unknown := [each.key for each in news if each.key not in self.histories_]:
             names = ", ".join(map(str, unknown))
             raise InputError(f"series {names} came with an update and were not fitted: fit again with all")
@@ -228,6 +270,7 @@ class WindowForecaster(BaseForecaster):
 
     def _forecasts(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> Iterator[tuple[Key, Floats]]:
         """Forecasts of the wanted steps `[len(fh), C]` of each series, in its unit."""
+        X = self._ordered(X)
         steps, times = self._steps(fh), self._times(np.arange(1, self.horizon_ + 1))
         for key, history in self.histories_.items():
             scale = self.scales_[key]
@@ -238,6 +281,15 @@ class WindowForecaster(BaseForecaster):
             recent = self._recent(history)
             windows = Windows(recent.values[None], recent.exogenous[None], future[None], [recent.times], [times])
             yield key, self._forecast(windows)[0][steps] * scale.std + scale.mean
+
+    def _ordered(self, X: pd.DataFrame | None) -> pd.DataFrame | None:
+        """The exogenous variables of the fit, in its order."""
+        if X is None or not self.exogenous_names_:
+            return None
+        if missing := [str(name) for name in self.exogenous_names_ if name not in X.columns]:
+            came = ", ".join(map(str, X.columns))
+            raise InputError(f"X lacks {', '.join(missing)}, which the fit had; it has {came}. Pass the same columns")
+        return X[self.exogenous_names_]
 
     def _recent(self, history: Series) -> Series:
         """The scaled context of a forecast; before a shorter series its first value is repeated."""
@@ -253,6 +305,11 @@ class WindowForecaster(BaseForecaster):
         times = fh.to_absolute_index(self.cutoff)
         columns = pd.Index(self._get_varnames()) if columns is None else columns
         return write_panel([(key, times, values) for key, values in parts], self.index_names_, columns)
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    """The arrays whose names begin so, without it."""
+    return {name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
 
 
 def last_step(fh: ForecastingHorizon, cutoff: Any) -> int:

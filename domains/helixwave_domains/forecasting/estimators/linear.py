@@ -9,6 +9,7 @@ import pandas as pd
 from helixwave.errors import InputError
 from sktime.forecasting.base import ForecastingHorizon
 
+from helixwave_domains.forecasting.conformal import Arrays
 from helixwave_domains.forecasting.estimators.forecaster import Scale, WindowForecaster, Windows, last_step
 from helixwave_domains.forecasting.estimators.panel import Series, read_panel
 from helixwave_domains.forecasting.linear_maps import LinearMap
@@ -109,6 +110,26 @@ class ExactLinear(WindowForecaster):
         scaled = [self._prepared(each, Scale.of(each, self.standardise)) for each in series]
         self.pretrained_statistics_ = _total(before, self._statistics(scaled, width))
         return self
+
+    def _get_learnt(self) -> Arrays:
+        learnt: Arrays = {}
+        for i, maps in enumerate(self.maps_):
+            learnt |= {
+                f"map.{i}.{j}.{name}": np.asarray(a) for j, m in enumerate(maps) for name, a in m.arrays().items()
+            }
+        for i, each in enumerate(getattr(self, "statistics_", [])):
+            learnt[f"moments.{i}"] = each.moments
+        return learnt
+
+    def _set_learnt(self, learnt: Arrays) -> None:
+        places = sorted({tuple(map(int, name.split(".")[1:3])) for name in learnt if name.startswith("map.")})
+        self.maps_ = [[] for _ in range(1 + places[-1][0])]
+        for i, j in places:
+            parts = {name.split(".")[3]: array for name, array in learnt.items() if name.startswith(f"map.{i}.{j}.")}
+            self.maps_[i].append(LinearMap.of(parts))
+        moments = [learnt[f"moments.{i}"] for i in range(len(self.maps_)) if f"moments.{i}" in learnt]
+        if moments:
+            self.statistics_ = [WindowStatistics(self.context_ + self.horizon_, each) for each in moments]
 
     def weights(self) -> list[Floats]:
         """What a forecast is made of: `[H, L]` for each channel, or the one for all, in standardised units."""
