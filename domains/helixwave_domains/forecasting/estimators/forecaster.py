@@ -9,14 +9,16 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import pandas as pd
 from helixwave.errors import InputError
+from numpy.typing import NDArray
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 
-from helixwave_domains.forecasting.conformal import ERRORS, Arrays, Errors, evenly
+from helixwave_domains.forecasting.conformal import ERRORS, Arrays, ConformalErrors, Errors, GaussianErrors, evenly
 from helixwave_domains.forecasting.estimators.panel import (
     Key,
     Series,
     exogenous_at,
     filled,
+    frequency,
     read_panel,
     write_panel,
 )
@@ -117,6 +119,8 @@ class WindowForecaster(BaseForecaster):
     standardise: bool
     interval: str
     validation: float
+    # what a fit sets
+    errors_: Errors
 
     @property
     @abstractmethod
@@ -146,11 +150,11 @@ class WindowForecaster(BaseForecaster):
         self.exogenous_names_ = [] if X is None else list(X.columns)
         series = read_panel(y, X)
         self._check(series)
-        self.index_names_ = list(y.index.names)
+        self.index_names_, self.frequency_ = list(y.index.names), frequency(max(series, key=len).times)
         if known := _LEARNT.get():
             self._take(known, series)
         else:
-            self.context_, self.horizon_ = self._sizes(series, last_step(fh, self.cutoff))
+            self.context_, self.horizon_ = self._sizes(series, int(relative_steps(fh, self.cutoff).max()))
             self.scales_ = {each.key: Scale.of(each, self.standardise) for each in series}
             self._learn([self._scaled(each) for each in series])
         self.histories_ = {each.key: each.last(self._remembered()) for each in series}
@@ -160,7 +164,8 @@ class WindowForecaster(BaseForecaster):
         """What a saved forecaster had learnt, in place of learning."""
         self.context_, self.horizon_ = known["sizes"].tolist()
         self.scales_ = {each.key: Scale(**_under(f"scale.{i}", known)) for i, each in enumerate(series)}
-        self.errors_ = ERRORS[self.interval](**_under("errors", known))
+        errors = _under("errors", known)
+        self.errors_ = (GaussianErrors if "sigma" in errors else ConformalErrors)(**errors)
         self._set_learnt(_under("learnt", known))
 
     def _given(self) -> Arrays:
@@ -217,6 +222,8 @@ class WindowForecaster(BaseForecaster):
         width = self.context_ + self.horizon_
         counts = [max(0, len(each) - width + 1) for each in series]
         chosen = np.asarray(evenly(sum(counts), JUDGED))
+        if not len(chosen):
+            return self._assumed_errors(series[0].values.shape[1])
         errors, before = [], 0
         for each, count in zip(series, counts, strict=True):
             starts = chosen[(chosen >= before) & (chosen < before + count)] - before
@@ -225,6 +232,10 @@ class WindowForecaster(BaseForecaster):
                 windows, targets = self._windows(each, starts.tolist())
                 errors.append(targets - self._forecast(windows))
         return ERRORS[self.interval].of(np.concatenate(errors))
+
+    def _assumed_errors(self, n_channel: int) -> Errors:
+        """Errors where no series has a window of its own, which takes a pretrained forecaster."""
+        raise NotImplementedError(f"{type(self).__name__} has learnt nothing of errors before the fit")
 
     def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
         """Windows of a series that begin at these steps, and what came."""
@@ -259,14 +270,9 @@ class WindowForecaster(BaseForecaster):
         columns = pd.MultiIndex.from_product([self._get_varnames(), alpha])
         return self._in_frame(parts, fh, columns)
 
-    def _steps(self, fh: ForecastingHorizon) -> Floats:
-        steps = np.asarray(fh.to_relative(self.cutoff).to_pandas(), dtype=int)
-        if steps.max() > self.horizon_:
-            raise InputError(
-                f"step {steps.max()} is asked for and {self.horizon_} were fitted: pass the longest horizon that is "
-                "wanted later to fit"
-            )
-        return steps - 1
+    def _steps(self, fh: ForecastingHorizon) -> NDArray[np.int64]:
+        """Places among the forecast steps of those that are asked for."""
+        return relative_steps(fh, self.cutoff) - 1
 
     def _forecasts(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> Iterator[tuple[Key, Floats]]:
         """Forecasts of the wanted steps `[len(fh), C]` of each series, in its unit."""
@@ -299,10 +305,11 @@ class WindowForecaster(BaseForecaster):
         return Series(recent.key, recent.times, values, exogenous)
 
     def _times(self, steps: Any) -> pd.Index:
-        return ForecastingHorizon(steps, is_relative=True, freq=self.fh.freq).to_absolute_index(self.cutoff)
+        """Labels of steps after the series."""
+        return ForecastingHorizon(steps, is_relative=True, freq=self.frequency_).to_absolute_index(self.cutoff)
 
     def _in_frame(self, parts: Any, fh: ForecastingHorizon, columns: pd.Index | None = None) -> pd.DataFrame:
-        times = fh.to_absolute_index(self.cutoff)
+        times = self._times(self._steps(fh) + 1)
         columns = pd.Index(self._get_varnames()) if columns is None else columns
         return write_panel([(key, times, values) for key, values in parts], self.index_names_, columns)
 
@@ -312,12 +319,9 @@ def _under(prefix: str, arrays: Arrays) -> Arrays:
     return {name.removeprefix(f"{prefix}."): array for name, array in arrays.items() if name.startswith(f"{prefix}.")}
 
 
-def last_step(fh: ForecastingHorizon, cutoff: Any) -> int:
-    """The last step that is asked for."""
-    steps = np.asarray(fh.to_relative(cutoff).to_pandas(), dtype=int)
-    if steps.min() < 1:
-        raise InputError(f"step {steps.min()} was asked for: steps are counted from 1, the first after the series")
-    return int(steps.max())
+def relative_steps(fh: ForecastingHorizon, cutoff: Any) -> NDArray[np.int64]:
+    """The steps that are asked for, counted from 1, the first after the series."""
+    return np.asarray(fh.to_relative(cutoff).to_pandas(), dtype=np.int64)
 
 
 def _check_future(X: pd.DataFrame | None, key: Key, times: pd.Index) -> None:

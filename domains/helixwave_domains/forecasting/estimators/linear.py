@@ -9,8 +9,8 @@ import pandas as pd
 from helixwave.errors import InputError
 from sktime.forecasting.base import ForecastingHorizon
 
-from helixwave_domains.forecasting.conformal import Arrays
-from helixwave_domains.forecasting.estimators.forecaster import Scale, WindowForecaster, Windows, last_step
+from helixwave_domains.forecasting.conformal import Arrays, Errors, GaussianErrors
+from helixwave_domains.forecasting.estimators.forecaster import Scale, WindowForecaster, Windows, relative_steps
 from helixwave_domains.forecasting.estimators.panel import Series, read_panel
 from helixwave_domains.forecasting.linear_maps import LinearMap
 from helixwave_domains.forecasting.ridge import CAUTIOUS, RIDGES, fit
@@ -103,13 +103,19 @@ class ExactLinear(WindowForecaster):
         if before is None:
             if fh is None:
                 raise InputError("pretraining has to know how far forecasts go: pass fh, as to fit")
-            context, self.pretrained_horizon_ = super()._sizes(series, last_step(fh, series[0].times[-1:]))
+            context, self.pretrained_horizon_ = super()._sizes(
+                series, int(relative_steps(fh, series[0].times[-1:]).max())
+            )
             width = context + self.pretrained_horizon_
         else:
             width = before[0].width
         scaled = [self._prepared(each, Scale.of(each, self.standardise)) for each in series]
         self.pretrained_statistics_ = _total(before, self._statistics(scaled, width))
         return self
+
+    def _assumed_errors(self, n_channel: int) -> Errors:
+        each = [np.mean([np.asarray(each.sigma) for each in maps], axis=0) for maps in self.maps_]
+        return GaussianErrors(np.stack(each if self.individual else each * n_channel, axis=-1))
 
     def _get_learnt(self) -> Arrays:
         learnt: Arrays = {}

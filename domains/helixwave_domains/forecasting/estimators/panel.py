@@ -92,12 +92,21 @@ def _padded(series: Series, end: Any) -> Series:
 def _grid(times: pd.Index, end: Any) -> pd.Index:
     """Labels from the last of `times` to `end`."""
     if isinstance(times, pd.DatetimeIndex):
-        step = times.freq or pd.infer_freq(times) if len(times) > 2 else times.freq
-        step = step or (np.median(np.diff(times)) if len(times) > 1 else end - times[-1])
-        return pd.date_range(times[-1], end, freq=pd.Timedelta(step) if isinstance(step, np.timedelta64) else step)
+        return pd.date_range(times[-1], end, freq=frequency(times) or end - times[-1])
     if isinstance(times, pd.PeriodIndex):
         return pd.period_range(times[-1], end, freq=times.freq)
     return pd.RangeIndex(times[-1], end + 1)
+
+
+def frequency(times: pd.Index) -> Any:
+    """The step of the grid of time where pandas has a name for it, else the most usual; None for whole numbers."""
+    if isinstance(times, pd.PeriodIndex):
+        return times.freq
+    if not isinstance(times, pd.DatetimeIndex) or len(times) < 2:
+        return None
+    if times.freq is not None or len(times) < 3:
+        return times.freq or times[1] - times[0]
+    return pd.infer_freq(times) or pd.Series(times).diff().mode()[0]
 
 
 def filled(values: Floats) -> Floats:
