@@ -102,7 +102,8 @@ class LinearMap:
 
     def __call__(self, context: Floats, past: Floats | None = None, future: Floats | None = None) -> Floats:
         """Forecasts `[..., H]` of contexts `[..., L]`; of exogenous variables `[..., L, K]`, `[..., H, K]`."""
-        forecast: Floats = context @ self.weights.T + self.bias
+        dtype = context.dtype
+        forecast: Floats = context @ self.weights.T.astype(dtype) + self.bias.astype(dtype)
         if future is not None and past is not None:
             level = np.einsum("...lk,l->...k", past, self.level)
             forecast = forecast + ((future - level[..., None, :]) * self.exogenous).sum(-1)

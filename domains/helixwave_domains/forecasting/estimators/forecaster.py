@@ -4,7 +4,8 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,10 @@ from helixwave_domains.forecasting.estimators.panel import (
 )
 from helixwave_domains.forecasting.window_statistics import Floats
 
+Singles: TypeAlias = NDArray[np.float32]
+
 # windows that errors are measured on: more would say the same
-JUDGED = 4000
+JUDGED = 1000
 FRAMES = ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"]
 
 
@@ -118,7 +121,7 @@ class WindowForecaster(BaseForecaster):
     # parameters that each subclass has
     standardise: bool
     interval: str
-    validation: float
+    validation: float | int
     # what a fit sets
     errors_: Errors
 
@@ -208,7 +211,7 @@ class WindowForecaster(BaseForecaster):
         """The first part of each series, and the rest with a context before it; what is short is not split."""
         train, held_out = list[Series](), list[Series]()
         for each in series:
-            n_held = int(len(each) * self.validation)
+            n_held = self.validation if isinstance(self.validation, int) else int(len(each) * self.validation)
             n_train = len(each) - n_held
             if n_held >= self.horizon_ and n_train >= self.context_ + self.horizon_:
                 train.append(each.first(n_train))
@@ -240,10 +243,12 @@ class WindowForecaster(BaseForecaster):
     def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
         """Windows of a series that begin at these steps, and what came."""
         L, H = self.context_, self.horizon_
-        past, future = (np.add.outer(starts, np.arange(n)) + shift for n, shift in ((L, 0), (H, L)))
-        times = ([series.times[i : i + n] for i in begins] for begins, n in ((past[:, 0], L), (future[:, 0], H)))
-        values, exogenous = series.values, series.exogenous
-        return Windows(values[past], exogenous[past], exogenous[future], *times), values[future]
+        ahead = [start + L for start in starts]
+        times = ([series.times[i : i + n] for i in begins] for begins, n in ((starts, L), (ahead, H)))
+        (context, target), (past, future) = (
+            (_stretches(of, L, starts), _stretches(of, H, ahead)) for of in (series.values, series.exogenous)
+        )
+        return Windows(context, past, future, *times), target
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
         news = read_panel(y, self._ordered(X))
@@ -297,6 +302,30 @@ class WindowForecaster(BaseForecaster):
             raise InputError(f"X lacks {', '.join(missing)}, which the fit had; it has {came}. Pass the same columns")
         return X[self.exogenous_names_]
 
+    def predict_windows(self, y: pd.DataFrame, at_once: int = 128) -> Iterator[tuple[Singles, Singles]]:
+        """Forecasts of every window of another stretch of a fitted series, and what came, as a backtest needs them.
+
+        Nothing is learnt from `y`. Missing values in it are filled as in a fit.
+
+        Args:
+            y: one series with the columns of the fit.
+            at_once: windows of one batch.
+
+        Yields:
+            forecasts and targets `[n, H, C]` in the unit of `y`, in order of time, in float32.
+        """
+        (series,) = read_panel(y, None)
+        scale = self.scales_[series.key]
+        scaled = self._prepared(series, scale)
+        read = replace(scaled, values=scaled.values.astype(np.float32), exogenous=scaled.exogenous.astype(np.float32))
+        std, mean, values = (x.astype(np.float32) for x in (scale.std, scale.mean, series.values))
+        count = len(series) - self.context_ - self.horizon_ + 1
+        for start in range(0, count, at_once):
+            starts = list(range(start, min(start + at_once, count)))
+            windows, _ = self._windows(read, starts)
+            target = _stretches(values, self.horizon_, [start + self.context_ for start in starts])
+            yield np.asarray(self._forecast(windows) * std + mean, dtype=np.float32), target
+
     def _recent(self, history: Series) -> Series:
         """The scaled context of a forecast; before a shorter series its first value is repeated."""
         recent = self._scaled(history).last(self.context_)
@@ -312,6 +341,11 @@ class WindowForecaster(BaseForecaster):
         times = self._times(self._steps(fh) + 1)
         columns = pd.Index(self._get_varnames()) if columns is None else columns
         return write_panel([(key, times, values) for key, values in parts], self.index_names_, columns)
+
+
+def _stretches(values: NDArray[Any], length: int, starts: list[int]) -> NDArray[Any]:
+    """Rows from each start on, `[n, length, C]`; in memory time is last, as products over time want it."""
+    return np.lib.stride_tricks.sliding_window_view(values, length, axis=0)[starts].transpose(0, 2, 1)
 
 
 def _under(prefix: str, arrays: Arrays) -> Arrays:

@@ -27,6 +27,7 @@ class ExactLinear(WindowForecaster):
 
     individual: bool
     ridge: float | None
+    refit: bool
 
     @abstractmethod
     def _members(self) -> list[tuple[str, int]]:
@@ -55,8 +56,8 @@ class ExactLinear(WindowForecaster):
         ridges = list(RIDGES if held_out else [CAUTIOUS]) if self.ridge is None else [self.ridge]
         self.maps_ = [self._maps(*both, [ridges] * len(self._members())) for both in zip(known, judges, strict=True)]
         self.errors_ = self._measure(held_out or train)
-        self.statistics_ = _total(before, self._statistics(series, width))
-        if held_out:
+        self.statistics_ = _total(before, self._statistics(series, width)) if self.refit else known
+        if held_out and self.refit:
             self._solve()
 
     def _maps(
@@ -90,10 +91,12 @@ class ExactLinear(WindowForecaster):
         self._solve()
 
     def _forecast(self, windows: Windows) -> Floats:
-        C = windows.context.shape[2]
+        N, _, C = windows.context.shape
         maps = self.maps_ if self.individual else self.maps_ * C
-        each = [_mean_forecast(maps[c], windows.context[..., c], windows) for c in range(C)]
-        return np.stack(each, axis=-1)
+        forecast = np.empty((N, C, self.horizon_), windows.context.dtype)
+        for c in range(C):
+            forecast[:, c] = _mean_forecast(maps[c], windows.context[..., c], windows)
+        return forecast.transpose(0, 2, 1)
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
         """Gather the statistics of other series, which those of a fit add to."""
@@ -171,7 +174,8 @@ class _OneMap(ExactLinear):
         solver: str = "exact",
         training: dict[str, Any] | None = None,
         interval: str = "gaussian",
-        validation: float = 0.2,
+        validation: float | int = 0.2,
+        refit: bool = True,
         standardise: bool = True,
         random_state: int | None = None,
     ):
@@ -182,6 +186,7 @@ class _OneMap(ExactLinear):
         self.training = training
         self.interval = interval
         self.validation = validation
+        self.refit = refit
         self.standardise = standardise
         self.random_state = random_state
         super().__init__()
@@ -240,8 +245,10 @@ _SHARED_ARGS = """
         `helixwave_domains.forecasting.training.Training`: lr, epochs, batch_size, patience, device, progress and more.
     interval : "gaussian" or "conformal", default="gaussian"
         How intervals follow from errors on the part that is held out.
-    validation : float, default=0.2
-        The share at the end of each series that is held out to choose by; the final fit takes all.
+    validation : float or int, default=0.2
+        The share, or the steps, at the end of each series that is held out to choose by.
+    refit : bool, default=True
+        Whether the final exact fit takes all, with the penalty that was chosen, or only what comes before the held out.
     standardise : bool, default=True
         Whether each channel is standardised by what it is fitted to.
     random_state : int, optional
@@ -306,7 +313,7 @@ class LinearEnsembleForecaster(ExactLinear):
     ----------
     members : sequence of (kind, context), default=(("nlinear", 1080), ("mean", 336))
         Kinds are "linear", "nlinear", "mean" and "dlinear".
-    individual, ridge, interval, validation, standardise
+    individual, ridge, interval, validation, refit, standardise
         As of `NLinearForecaster`; each member has a penalty of its own.
 
     Examples
@@ -325,7 +332,8 @@ class LinearEnsembleForecaster(ExactLinear):
         individual: bool = False,
         ridge: float | None = None,
         interval: str = "gaussian",
-        validation: float = 0.2,
+        validation: float | int = 0.2,
+        refit: bool = True,
         standardise: bool = True,
     ):
         self.members = members
@@ -333,6 +341,7 @@ class LinearEnsembleForecaster(ExactLinear):
         self.ridge = ridge
         self.interval = interval
         self.validation = validation
+        self.refit = refit
         self.standardise = standardise
         super().__init__()
 
