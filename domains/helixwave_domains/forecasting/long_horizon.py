@@ -116,6 +116,14 @@ class LongHorizon:
         """Test rows, and the context of the first of their windows before them."""
         return self.y.iloc[self.borders.validation - context :]
 
+    @property
+    def test_groups(self) -> dict[str, NDArray[np.bool_]]:
+        """Which rows of the errors of all horizons belong to each."""
+        counts = [len(self.y) - self.borders.validation - horizon + 1 for horizon in self.horizons]
+        kept = [count // PUBLISHED_BATCH * PUBLISHED_BATCH if self.drop_last else count for count in counts]
+        horizons = np.repeat(self.horizons, kept)
+        return {f"{horizon} steps": horizons == horizon for horizon in self.horizons}
+
     def errors(self, forecasts: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Floats:
         """Mean squared and mean absolute error of each test window, `[n, 2]`, over its steps and channels."""
         each = [_errors(forecast - target) for forecast, target in forecasts]

@@ -61,7 +61,9 @@ def _run(recipe: Recipe, folder: RunFolder) -> None:
     from helixwave.train import run as run_recipe
 
     run_recipe(recipe, folder)
-    print(f"report: {folder.report}\ncheckpoint: {folder.checkpoint}")
+    print(f"report: {folder.report}")
+    if folder.checkpoint.exists():
+        print(f"checkpoint: {folder.checkpoint}")
 
 
 def _label(overrides: list[str]) -> str:

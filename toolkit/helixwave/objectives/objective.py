@@ -60,6 +60,10 @@ class Objective:
         metrics.update(outputs, target)
         return {name: float(value) for name, value in metrics.compute().items()}
 
+    def defined(self, target: Tensor) -> bool:
+        """Whether scores have a meaning on these targets: every class occurs."""
+        return len(target.unique()) == len(self.classes)
+
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
         """What shows the predictions on the test split."""
         return []
