@@ -6,7 +6,7 @@ these models, and that they are one model under different constraints: Toner & D
 Series Forecasting Models".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,19 +116,37 @@ class _Path(NamedTuple):
         of_exogenous = np.linalg.solve(left, right[..., None])[..., 0]
         return (self.yz - np.einsum("hkp,hk->hp", self.ez, of_exogenous)) * inverse, of_exogenous
 
-    def errors(self, ridges: Sequence[float], judge: Moments) -> list[Floats]:
-        """Mean squared error of each step, `[H]`, for each penalty, on windows about the training means."""
+    def in_basis(self, judge: Moments) -> Moments:
+        """The moments of other windows, their features in the eigenbasis."""
         zz = self.basis.T @ judge.zz @ self.basis
-        yz, ez = judge.yz @ self.basis, judge.ez @ self.basis
-        return [_error(*self.solve(ridge), judge._replace(zz=zz, yz=yz, ez=ez)) for ridge in ridges]
+        return judge._replace(zz=zz, yz=judge.yz @ self.basis, ez=judge.ez @ self.basis)
+
+    def best(self, ridges: Sequence[float], judge: Moments) -> float:
+        """The penalty with the least squared error on windows `in_basis`."""
+        if len(ridges) == 1:
+            return ridges[0]
+        return min(ridges, key=self._score(judge))
+
+    def _score(self, judge: Moments) -> Callable[[float], float]:
+        """Squared error of a penalty, less a constant: in O(L^2) where there are no exogenous variables."""
+        if self.train.ee.size:
+            return lambda ridge: float(error(*self.solve(ridge), judge).sum())
+        pairs, cross = (self.yz.T @ self.yz) * judge.zz, (self.yz * judge.yz).sum(0)
+
+        def score(ridge: float) -> float:
+            inverse = 1 / (self.values + ridge)
+            return float(inverse @ (pairs @ inverse - 2 * cross))
+
+        return score
 
 
-def _error(of_features: Floats, of_exogenous: Floats, judge: Moments) -> Floats:
+def error(of_features: Floats, of_exogenous: Floats, judge: Moments) -> Floats:
+    """Mean squared error of each step, `[H]`, of coefficients on windows about the training means."""
     of_z = ((of_features @ judge.zz - 2 * judge.yz) * of_features).sum(1)
     cross = np.einsum("hkp,hp->hk", judge.ez, of_features) - judge.ye
     squares = np.einsum("hkl,hk,hl->h", judge.ee, of_exogenous, of_exogenous)
-    error: Floats = judge.yy + of_z + 2 * (cross * of_exogenous).sum(1) + squares
-    return error.clip(min=0)
+    total: Floats = judge.yy + of_z + 2 * (cross * of_exogenous).sum(1) + squares
+    return total.clip(min=0)
 
 
 def _path(train: Moments) -> _Path:
@@ -159,14 +177,15 @@ def fit(
     means = raw.z, raw.y, raw.e
     path = _path(raw.about(*means))
     judge = path.train if validation is None else moments(validation, chosen, context, horizon).about(*means)
-    errors = path.errors(ridges, judge)
-    best = int(np.argmin([each.mean() for each in errors]))
-    of_features, of_exogenous = path.solve(ridges[best])
-    return _linear_map(chosen, of_features @ path.basis.T, of_exogenous, means, errors[best], ridges[best])
+    judge = path.in_basis(judge)
+    ridge = path.best(ridges, judge)
+    of_features, of_exogenous = path.solve(ridge)
+    squared = error(of_features, of_exogenous, judge)
+    return _linear_map(chosen, of_features @ path.basis.T, of_exogenous, means, squared, ridge)
 
 
 def _linear_map(
-    kind: Kind, of_features: Floats, of_exogenous: Floats, means: tuple[Floats, ...], error: Floats, ridge: float
+    kind: Kind, of_features: Floats, of_exogenous: Floats, means: tuple[Floats, ...], squared: Floats, ridge: float
 ) -> LinearMap:
     context = of_features.shape[1]
     level = kind.level(context)
@@ -177,6 +196,6 @@ def _linear_map(
         bias=y - of_features @ z - (of_exogenous * e).sum(1),
         exogenous=of_exogenous,
         level=level,
-        sigma=np.sqrt(error),
+        sigma=np.sqrt(squared),
         ridge=ridge,
     )

@@ -19,6 +19,7 @@ from helixwave_domains.forecasting.estimators.panel import (
     Series,
     exogenous_at,
     filled,
+    following,
     frequency,
     read_panel,
     write_panel,
@@ -75,6 +76,19 @@ def _location_and_spread(values: Floats) -> tuple[Floats, Floats]:
     mean = np.where(known, values, 0).sum(0) / count
     std = np.sqrt((np.where(known, values - mean, 0) ** 2).sum(0) / count)
     return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1), std, 1.0)
+
+
+class Labels(Sequence[pd.Index]):
+    """Labels of time of windows that begin at these steps, cut out when they are asked for: few models are."""
+
+    def __init__(self, times: pd.Index, starts: list[int], length: int):
+        self.times, self.starts, self.length = times, starts, length
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.times[self.starts[i] : self.starts[i] + self.length]
 
 
 class Windows(NamedTuple):
@@ -244,7 +258,7 @@ class WindowForecaster(BaseForecaster):
         """Windows of a series that begin at these steps, and what came."""
         L, H = self.context_, self.horizon_
         ahead = [start + L for start in starts]
-        times = ([series.times[i : i + n] for i in begins] for begins, n in ((starts, L), (ahead, H)))
+        times = (Labels(series.times, begins, n) for begins, n in ((starts, L), (ahead, H)))
         (context, target), (past, future) = (
             (_stretches(of, L, starts), _stretches(of, H, ahead)) for of in (series.values, series.exogenous)
         )
@@ -333,8 +347,11 @@ class WindowForecaster(BaseForecaster):
         values, exogenous = (np.pad(x, ((ahead, 0), (0, 0)), "edge") for x in (recent.values, recent.exogenous))
         return Series(recent.key, recent.times, values, exogenous)
 
-    def _times(self, steps: Any) -> pd.Index:
+    def _times(self, steps: NDArray[np.int64]) -> pd.Index:
         """Labels of steps after the series."""
+        ahead = following(self.cutoff, int(steps[-1]), self.frequency_)
+        if ahead is not None:
+            return ahead[steps - 1]
         return ForecastingHorizon(steps, is_relative=True, freq=self.frequency_).to_absolute_index(self.cutoff)
 
     def _in_frame(self, parts: Any, fh: ForecastingHorizon, columns: pd.Index | None = None) -> pd.DataFrame:

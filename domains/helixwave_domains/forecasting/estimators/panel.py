@@ -109,6 +109,16 @@ def frequency(times: pd.Index) -> Any:
     return pd.infer_freq(times) or pd.Series(times).diff().mode()[0]
 
 
+def following(cutoff: pd.Index, steps: int, freq: Any) -> pd.Index | None:
+    """The next labels after the last one where the grid is plain, made at once; None where it is not."""
+    if not isinstance(cutoff, pd.DatetimeIndex):
+        return None
+    offset = pd.tseries.frequencies.to_offset(freq)
+    if offset is None or not offset.is_on_offset(cutoff[-1]):
+        return None
+    return pd.date_range(cutoff[-1], periods=steps + 1, freq=offset)[1:]
+
+
 def filled(values: Floats) -> Floats:
     """Missing values between others by interpolation, at the ends the nearest; zeros where all are missing."""
     if not np.isnan(values).any():
