@@ -40,7 +40,7 @@ class GaussianErrors:
 
     @classmethod
     def of(cls, errors: Floats) -> Self:
-        return cls(np.sqrt(np.mean(errors**2, axis=0)))
+        return cls(np.sqrt(np.mean(errors**2, axis=0)).astype(np.float64))
 
     def quantile(self, level: float) -> Floats:
         return self.sigma * NormalDist().inv_cdf(level)
@@ -67,7 +67,7 @@ class ConformalErrors:
     def of(cls, errors: Floats) -> Self:
         n = len(errors)
         ranks = np.unique(np.ceil(np.linspace(1, n, min(KEPT, n))).astype(np.int64))
-        return cls(np.array(n), ranks, np.sort(np.abs(errors), axis=0)[ranks - 1])
+        return cls(np.array(n), ranks, np.sort(np.abs(errors), axis=0)[ranks - 1].astype(np.float64))
 
     def quantile(self, level: float) -> Floats:
         coverage, n = abs(2 * level - 1), int(self.count)

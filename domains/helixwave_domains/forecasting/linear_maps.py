@@ -30,11 +30,11 @@ class Kind(NamedTuple):
 
     Args:
         level: weights of r over a context of L steps, `[L]`.
-        root: R for a context of L steps, `[L, L]`.
+        root: R for a context of L steps, `[L, L]`; None is the identity.
     """
 
     level: Callable[[int], Floats]
-    root: Callable[[int], Floats]
+    root: Callable[[int], Floats] | None = None
 
 
 def moving_average(context: int, width: int = MOVING_AVERAGE) -> Floats:
@@ -65,9 +65,9 @@ def _mean(context: int) -> Floats:
 
 
 KINDS = {
-    "linear": Kind(_none, np.eye),
-    "nlinear": Kind(_last, np.eye),
-    "mean": Kind(_mean, np.eye),
+    "linear": Kind(_none),
+    "nlinear": Kind(_last),
+    "mean": Kind(_mean),
     "dlinear": Kind(_none, _root_of_trend_and_rest),
 }
 

@@ -65,12 +65,12 @@ def moments(statistics: WindowStatistics, kind: Kind, context: int, horizon: int
     first, level = means[0, 1:].reshape(V, W), np.zeros(W)
     begin, end = W - horizon - context, W - horizon
     lags, level[begin:end] = slice(begin, end), kind.level(context)
-    root = kind.root(context)
+    root = None if kind.root is None else kind.root(context)
 
     def features(rows: Floats) -> Floats:  # [..., W] -> [..., p]
-        return (rows[..., lags] - (rows @ level)[..., None] * level_of_ones) @ root.T
+        centred: Floats = rows[..., lags] - (rows @ level)[..., None]
+        return centred if root is None else centred @ root.T
 
-    level_of_ones = np.ones(context)
     products = means[1:, 1:].reshape(V, W, V, W)
     from_level = np.einsum("vawb,a->vwb", products, level)  # [V, V, W]: of the level of v with each step of w
     ahead = products[:, end:] - from_level[:, None]  # [V, H, V, W]: of each target, less its level
@@ -189,7 +189,7 @@ def _linear_map(
 ) -> LinearMap:
     context = of_features.shape[1]
     level = kind.level(context)
-    raw = of_features @ kind.root(context)
+    raw = of_features if kind.root is None else of_features @ kind.root(context)
     z, y, e = means
     return LinearMap(
         weights=raw - np.outer(raw.sum(1), level) + level,

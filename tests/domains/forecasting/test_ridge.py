@@ -69,7 +69,8 @@ def test_exogenous_variables_at_the_step_that_is_forecast(kind):
     found = fit(kind, window_statistics([data], L + H), context=L, horizon=H, ridges=[0.05])
     context, target = windows(data)
     level = np.einsum("nlv,l->nv", context, KINDS[kind].level(L))
-    features = (context[..., 0] - level[:, :1]) @ KINDS[kind].root(L).T
+    root = KINDS[kind].root(L) if KINDS[kind].root else np.eye(L)
+    features = (context[..., 0] - level[:, :1]) @ root.T
     for h in range(H):
         at_step = target[:, h] - level
         model = Ridge(alpha=0.05 * len(context), solver="cholesky")
