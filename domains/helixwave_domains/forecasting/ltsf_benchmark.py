@@ -81,7 +81,7 @@ def against_training(datasets: Iterable[str]) -> str:
 
 
 def against_sktime() -> str:
-    """336 -> 96 on ETTh1: our forecaster, and sktime's own for one epoch, otherwise as they come; the best of 3 turns."""
+    """336 -> 96 on ETTh1: ours, and sktime's own for one epoch, otherwise as they come; the best of 3 turns."""
     from sktime.forecasting import ltsf
 
     source, steps = LongHorizon("ETTh1", horizons=[96]), list(range(1, 97))
