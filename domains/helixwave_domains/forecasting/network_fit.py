@@ -61,7 +61,7 @@ def fit(
         InputError: too few windows, no such device, or a loss that is not finite.
     """
     objective, training = objective or forecasting(squared_error), training or Training()
-    n_step = _n_batch("training", train, training.batch_size, training.drop_last)
+    n_step = max(_n_batch("training", train, training.batch_size, training.drop_last), training.min_steps)
     n_step = min(n_step, training.max_steps or n_step)
     device = pick_device(training.device)
     history: list[Epoch] = []
@@ -152,13 +152,20 @@ class _Steps:
         """One epoch; returns the mean loss of its steps."""
         self.network.train()
         size = self.training.batch_size
-        order = np.random.default_rng((self.training.seed, epoch)).permutation(len(windows))[: self.n_step * size]
+        order = self._order(len(windows), epoch)
         losses = []
         for i, batch in enumerate(_batches(windows, order, size, self.parameters[0].device)):
             share = self.training.rate((epoch - 1) * self.n_step + i, self.n_step)
             losses.append(self._step(batch, share))
             advance(epoch)
         return torch.stack(losses).mean().item()
+
+    def _order(self, n_window: int, epoch: int) -> Numbers:
+        """Numbers of the windows of an epoch: once each, or over again up to the least number of steps."""
+        rng, n_read = np.random.default_rng((self.training.seed, epoch)), self.n_step * self.training.batch_size
+        is_once = n_read < n_window + self.training.batch_size
+        passes = [rng.permutation(n_window) for _ in range(1 if is_once else -(-n_read // n_window))]
+        return np.concatenate(passes)[:n_read]
 
     def _step(self, batch: Batch, share: float) -> Tensor:
         for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):

@@ -23,6 +23,7 @@ class Training:
         warmup: share of all steps, see `cosine`.
         patience: stop after so many epochs without a lower validation loss; None: never.
         max_norm: longer gradients are shortened to this length; None: none are.
+        min_steps: of an epoch; few windows are read again and again until there are so many steps.
         max_steps: of an epoch; None: all windows are read.
         drop_last: whether to leave out a last batch with fewer windows, in training and in validation, as the
             published benchmarks do.
@@ -42,6 +43,7 @@ class Training:
     warmup: float = 0.1
     patience: int | None = 3
     max_norm: float | None = None
+    min_steps: int = 1
     max_steps: int | None = None
     drop_last: bool = False
     seed: int = 0
@@ -49,7 +51,7 @@ class Training:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "max_steps"):
+        for name in ("epochs", "batch_size", "patience", "min_steps", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"training: {name} is {value}, expected at least 1")
@@ -59,6 +61,8 @@ class Training:
                 raise InputError(f"training: {name} is {value}, expected more than 0")
         if not 0 <= self.warmup < 1:
             raise InputError(f"training: warmup is {self.warmup}, expected at least 0 and less than 1")
+        if self.max_steps is not None and self.min_steps > self.max_steps:
+            raise InputError(f"training: min_steps is {self.min_steps}, expected at most max_steps={self.max_steps}")
         if self.schedule not in ("constant", "type1", "cosine"):
             raise InputError(f"training: schedule is {self.schedule!r}, expected 'constant', 'type1' or 'cosine'")
 

@@ -1,7 +1,9 @@
 """Outputs: what they say, on the scale of the series."""
 
 import math
+from statistics import NormalDist
 
+import numpy as np
 import pytest
 import torch
 from helixwave.errors import InputError
@@ -58,6 +60,34 @@ def test_quantiles_are_steps_from_the_middle(levels: tuple[float, ...]) -> None:
 def test_quantiles_never_cross(scale: float, unit: float) -> None:
     found = Quantiles(LEVELS)(numbers(5, scale), lambda y: 1e3 + unit * y, unit * UNIT)
     assert (found.diff(dim=-1) >= 0).all()
+
+
+def normal(levels: tuple[float, ...], mean: float = 3.0, sigma: float = 2.0) -> np.ndarray:
+    return np.array([[[[NormalDist(mean, sigma).inv_cdf(level) for level in levels]]]])
+
+
+@pytest.mark.parametrize("level", [0.001, 0.1, 0.15, 0.5, 0.81, 0.9, 0.999])
+def test_other_levels_are_those_of_a_normal_distribution(level: float) -> None:
+    """Exactly, where the quantiles are: between them and beyond."""
+    expected = NormalDist(3, 2).inv_cdf(level)
+    assert Quantiles(LEVELS).quantile(normal(LEVELS), level).item() == pytest.approx(expected)
+    assert Gaussian().quantile(np.array([[[[3.0, 2.0]]]]), level).item() == pytest.approx(expected)
+
+
+def test_the_point_is_the_mean_or_the_median() -> None:
+    forecast = np.arange(10.0).reshape(1, 1, 2, 5)
+    assert np.array_equal(Point().point(forecast), forecast)
+    assert np.array_equal(Gaussian().point(forecast[..., :2]), forecast[..., 0])
+    assert np.array_equal(Quantiles(LEVELS).point(forecast), forecast[..., 2])
+    assert np.array_equal(Quantiles((0.7,)).point(forecast[..., :1]), forecast[..., 0])
+    assert Quantiles((0.4, 0.6)).point(normal((0.4, 0.6))).item() == pytest.approx(3)
+
+
+def test_levels_between_quantiles_never_cross() -> None:
+    forecast = np.sort(np.random.default_rng(0).normal(size=(50, 3, 2, 5)), axis=-1)
+    levels = np.linspace(0.01, 0.99, 99)
+    between = np.stack([Quantiles(LEVELS).quantile(forecast, level) for level in levels], -1)
+    assert (np.diff(between) >= 0).all()
 
 
 @pytest.mark.parametrize("output", [Point(), Gaussian(), Quantiles(LEVELS)], ids=["point", "gaussian", "quantiles"])

@@ -162,6 +162,22 @@ def test_steps_of_an_epoch(max_steps: int | None, n_step: int) -> None:
     assert sum(sizes[:n_step]) == min(len(windows), 8 * n_step)
 
 
+@pytest.mark.parametrize(("min_steps", "reads"), [(1, [1]), (7, [1]), (8, [1, 2]), (16, [2, 3]), (14, [2, 3])])
+def test_few_windows_are_read_over_again(min_steps: int, reads: list[int]) -> None:
+    """Of 53 windows in batches of 8, as often as 7 or more steps take, and each about as often as any other."""
+    seen = []
+
+    def objective(network: nn.Module, batch: Batch) -> Tensor:
+        seen.append(batch.target[:, 0, 0])
+        return forecasting(squared_error)(network, batch)
+
+    fit(network(), waves(), objective=objective, training=Training(epochs=1, batch_size=8, min_steps=min_steps))
+    assert len(seen) == max(min_steps, 7)
+    counts = torch.cat(seen).unique(return_counts=True)[1]
+    assert len(counts) == 53
+    assert sorted(set(counts.tolist())) == reads
+
+
 def test_long_gradients_are_shortened() -> None:
     trained = network()
     fit(trained, waves(), training=Training(epochs=1, max_norm=1e-3))
