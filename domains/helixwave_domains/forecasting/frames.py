@@ -1,0 +1,272 @@
+"""Columns of CSV, gzip CSV and Parquet files as arrays."""
+
+import csv
+import gzip
+import io
+import re
+import warnings
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from helixwave.errors import InputError, nearest
+from numpy.typing import NDArray
+
+from helixwave_domains.forecasting.frame_options import Cells
+from helixwave_domains.forecasting.panels import Floats
+from helixwave_domains.forecasting.time_grid import Times
+
+_MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "<NA>"]
+_WITH_COMMA = r"[+-]?\d*,\d+"
+_WITH_ZONE = r"\d(?:Z|[+-]\d\d:?\d\d)$"
+
+
+@dataclass
+class Table:
+    """The columns of a file.
+
+    Args:
+        path: of the file.
+        frame: its columns.
+        cells: how their cells are read.
+        text: of the file, if it holds text.
+        notes: what was taken for granted.
+        made_missing: how many cells with text among numbers are missing now.
+    """
+
+    path: Path
+    frame: pd.DataFrame
+    cells: Cells
+    text: str | None = None
+    notes: list[str] = field(default_factory=list)
+    made_missing: int = 0
+
+    def where(self, row: int) -> str:
+        """The place of a row, for messages; of the file for a negative one."""
+        if row < 0:
+            return str(self.path)
+        return f"{self.path}, row {row + 1}" if self.text is None else f"{self.path}, line {self._lines[row]}"
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        # cells in quotes may hold line ends
+        assert self.text is not None
+        reader = csv.reader(io.StringIO(self.text), delimiter=_separator(self.text))
+        return [reader.line_num for cells in reader if len(cells) > 1 or "".join(cells).strip()][1:]
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Raise InputError unless there are columns of these names."""
+        known = list(self.frame.columns)
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.path}: no column {name!r}. {nearest(name, known)}")
+
+    def columns_of_numbers(self, others: Iterable[str]) -> list[str]:
+        """All that have a name, hold at least as many numbers as text, and are none of these others."""
+        taken = set(others)
+        rest = [name for name in self.frame.columns if name not in taken]
+        found = [name for name in rest if name and self._holds_numbers(name)]
+        if not found:
+            commas = any(self._looks_decimal(name) for name in rest)
+            advice = "Add --decimal comma" if commas else f"Columns: {', '.join(self.frame.columns)}"
+            raise InputError(f"{self.path}: no column of numbers is left to forecast. {advice}")
+        for name in rest:
+            if name not in found:
+                why = "does not hold numbers" if name else "has no name"
+                self.notes.append(f"column {name!r} {why} and is not forecast")
+        return found
+
+    def numbers(self, names: Iterable[str]) -> Floats:
+        """Columns of numbers `[R, len(names)]`, NaN where a cell is empty.
+
+        Raises:
+            InputError: a cell holds text, or no finite number.
+        """
+        columns = [self._numbers(name) for name in names]
+        return np.stack(columns, axis=1) if columns else np.empty((len(self.frame), 0))
+
+    def times(self, name: str) -> Times:
+        """A column of labels of time `[R]`: microseconds, or whole numbers.
+
+        Raises:
+            InputError: a cell is empty or neither.
+        """
+        column = self._filled(name)
+        time_format = self.cells.time_format
+        if pd.api.types.is_integer_dtype(column.dtype) and time_format is None:
+            return column.to_numpy(np.int64)
+        if not pd.api.types.is_datetime64_any_dtype(column.dtype):
+            text = column.astype(str).str.strip()
+            if time_format is None and text.str.fullmatch(r"-?\d{1,18}").all():
+                return text.astype(np.int64).to_numpy()
+            column = self._parsed(name, text)
+        if column.dt.tz is not None:
+            self.notes.append(f"times of column {name!r} have a zone and are written in UTC")
+            column = column.dt.tz_convert(None)
+        return column.to_numpy("datetime64[us]")
+
+    def names(self, name: str) -> tuple[NDArray[np.int64], list[str]]:
+        """A column of names as numbers `[R]` of different names, in the order in which they come.
+
+        Raises:
+            InputError: a cell is empty.
+        """
+        numbers, names = pd.factorize(self._filled(name).astype(str).str.strip())
+        return numbers, list(map(str, names))
+
+    def _filled(self, name: str) -> pd.Series:
+        column = self.frame[name]
+        if (empty := column.isna().to_numpy()).any():
+            raise InputError(f"{self.where(int(empty.argmax()))}: {name} is empty. Expected one in each row")
+        return column
+
+    def _numbers(self, name: str) -> Floats:
+        values = self._as_numbers(name)
+        wrong = ~np.isfinite(values) & self.frame[name].notna().to_numpy()
+        if wrong.any():
+            if self.cells.not_a_number == "error":
+                self._refuse(name, int(wrong.argmax()))
+            self.made_missing += int(wrong.sum())
+            values[wrong] = np.nan
+        return values
+
+    def _refuse(self, name: str, row: int) -> None:
+        cell = str(self.frame[name].iloc[row])
+        advice = (
+            "Add --decimal comma"
+            if re.fullmatch(_WITH_COMMA, cell.strip())
+            else "Correct it, or add --not-a-number missing"
+        )
+        raise InputError(f"{self.where(row)}: {name} is {cell!r}, expected a number. {advice}")
+
+    def _looks_decimal(self, name: str) -> bool:
+        return bool(self.frame[name].astype(str).str.fullmatch(_WITH_COMMA).any())
+
+    def _as_numbers(self, name: str) -> Floats:
+        """NaN for what is no number."""
+        column = self.frame[name]
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            if self.cells.decimal != ".":
+                column = column.astype(str).str.replace(self.cells.decimal, ".")
+            column = pd.to_numeric(column, errors="coerce")
+        return column.to_numpy(np.float64, na_value=np.nan, copy=True)
+
+    def _holds_numbers(self, name: str) -> bool:
+        if pd.api.types.is_datetime64_any_dtype(self.frame[name].dtype):
+            return False
+        return bool(2 * np.isfinite(self._as_numbers(name)).sum() >= self.frame[name].notna().sum())
+
+    def _parsed(self, name: str, text: pd.Series) -> pd.Series:
+        in_utc = bool(text.str.contains(_WITH_ZONE).any())
+        given = self.cells.time_format
+        for form in [given] if given else ["ISO8601", None]:
+            with warnings.catch_warnings():
+                # that days stand before months where the first says so, and that forms differ: those are refused
+                warnings.simplefilter("ignore", UserWarning)
+                times = pd.to_datetime(text, format=form, errors="coerce", utc=in_utc)
+            if not times.isna().any():
+                return times
+        row = int(times.isna().to_numpy().argmax())
+        known = given or (repr(text.iloc[0]) if row else "2024-01-31 23:00 or a whole number")
+        raise InputError(
+            f"{self.where(row)}: {name} is {text.iloc[row]!r}, expected a time such as {known}. Correct it, or say how "
+            "times are written, as in --time-format '%d.%m.%Y %H:%M'"
+        )
+
+
+def read_table(path: Path, cells: Cells, as_text: Iterable[str] = ()) -> Table:
+    """Read CSV (comma, semicolon or tab; UTF-8, else Latin-1), gzip CSV or Parquet, whatever the name of the file.
+
+    Args:
+        path: of the file.
+        cells: how cells are read.
+        as_text: columns that are taken as they are written, such as ids with zeros in front.
+
+    Raises:
+        InputError: no such file, damaged, empty, or rows of unequal length.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Expected CSV, gzip CSV or Parquet")
+    data = path.read_bytes()
+    if data.startswith(b"PAR1"):
+        table = Table(path, _read_parquet(path, data), cells)
+    else:
+        text, notes = _decoded(path, data)
+        table = Table(path, _read_csv(path, text, cells.decimal, set(as_text)), cells, text, notes)
+    if table.frame.empty:
+        raise InputError(f"{path}: has no rows. Expected one for each step")
+    return table
+
+
+def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
+    """Text, and what was assumed about it."""
+    if data.startswith(b"\x1f\x8b"):
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path}: damaged gzip file ({error}). Copy it again") from error
+    if b"\0" in data[:4096] or data.startswith(b"PK"):
+        raise InputError(f"{path}: is no text in UTF-8 and no Parquet. Save it as CSV in UTF-8")
+    if not data.strip():
+        raise InputError(f"{path}: is empty. Expected a header and a row for each step")
+    try:
+        return data.decode("utf-8-sig"), []
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return data.decode("latin-1"), [f"line {line} is not UTF-8: the file was read as Latin-1"]
+
+
+def _read_parquet(path: Path, data: bytes) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(io.BytesIO(data))
+    except ImportError as error:
+        raise InputError(f"{path}: reading Parquet needs pyarrow: pip install 'helixwave[forecasting]'") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged Parquet file ({error}). Copy it again") from error
+    # an index with a name is a column like others
+    frame = frame.reset_index() if any(frame.index.names) else frame
+    return frame.rename(columns=str)
+
+
+def _read_csv(path: Path, text: str, decimal: str, as_text: set[str]) -> pd.DataFrame:
+    separator = _separator(text)
+    header = next(cells for cells in csv.reader(io.StringIO(text), delimiter=separator) if "".join(cells).strip())
+    names = [name.strip() for name in header]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{path}: the header has {doubled[0]!r} twice. Expected each name once")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                io.StringIO(text),
+                sep=separator,
+                decimal=decimal,
+                header=0,
+                names=names,
+                index_col=False,
+                dtype={name: str for name in names if name in as_text},
+                keep_default_na=False,
+                na_values={name: [""] if name in as_text else _MISSING for name in names},
+                skipinitialspace=True,
+                low_memory=False,
+            )
+        except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+            raise InputError(f"{path}: {_reason(error, len(names))}. Expected as many cells in each row") from error
+
+
+def _separator(text: str) -> str:
+    first = text.lstrip().partition("\n")[0]
+    return max(",;\t", key=first.count)
+
+
+def _reason(error: Exception, n_column: int) -> str:
+    found = re.search(r"in line (\d+), saw (\d+)", str(error))
+    return (
+        f"line {found[1]} has {found[2]} cells, the header {n_column}"
+        if found
+        else f"more cells than the header's {n_column}"
+    )
