@@ -103,8 +103,11 @@ class LinearMap:
     def __call__(self, context: Floats, past: Floats | None = None, future: Floats | None = None) -> Floats:
         """Forecasts `[..., H]` of contexts `[..., L]`; of exogenous variables `[..., L, K]`, `[..., H, K]`."""
         dtype = context.dtype
-        forecast: Floats = context @ self.weights.T.astype(dtype) + self.bias.astype(dtype)
-        if future is not None and past is not None:
+        # one product for all windows; where time is last in memory nothing is copied
+        rows = context.reshape(-1, context.shape[-1])
+        forecast: Floats = (rows @ self.weights.T.astype(dtype)).reshape(*context.shape[:-1], -1)
+        forecast += self.bias.astype(dtype)
+        if future is not None and past is not None and self.exogenous.size:
             level = np.einsum("...lk,l->...k", past, self.level)
             forecast = forecast + ((future - level[..., None, :]) * self.exogenous).sum(-1)
         return forecast

@@ -8,4 +8,4 @@ from helixwave_domains.forecasting.estimators.sktime_checks import check
 def test_passes_all_checks_of_sktime(name):
     found = check(name)
     assert not found.failures
-    assert found.count > 200
+    assert found.n_check > 200

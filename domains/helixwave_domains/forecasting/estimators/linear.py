@@ -91,12 +91,10 @@ class ExactLinear(WindowForecaster):
         self._solve()
 
     def _forecast(self, windows: Windows) -> Floats:
-        N, _, C = windows.context.shape
-        maps = self.maps_ if self.individual else self.maps_ * C
-        forecast = np.empty((N, C, self.horizon_), windows.context.dtype)
-        for c in range(C):
-            forecast[:, c] = _mean_forecast(maps[c], windows.context[..., c], windows)
-        return forecast.transpose(0, 2, 1)
+        context = windows.context.transpose(0, 2, 1)  # [N, C, L]
+        groups = [context] if len(self.maps_) == 1 else np.split(context, len(self.maps_), axis=1)
+        each = [_mean_forecast(maps, part, windows) for maps, part in zip(self.maps_, groups, strict=True)]
+        return np.concatenate(each, axis=1).transpose(0, 2, 1)
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
         """Gather the statistics of other series, which those of a fit add to."""
@@ -153,10 +151,10 @@ def _total(known: list[WindowStatistics] | None, added: list[WindowStatistics]) 
 
 
 def _mean_forecast(maps: list[LinearMap], context: Floats, windows: Windows) -> Floats:
-    """The mean over maps `[N, H]`; each reads the last part of the context that it needs."""
-    each = [m(context[:, -m.context :], windows.past[:, -m.context :], windows.future) for m in maps]
-    mean: Floats = np.mean(each, axis=0)
-    return mean
+    """The mean over maps `[N, C, H]` of contexts `[N, C, L]`; each reads the last part that it needs."""
+    past, future = windows.past[:, None], windows.future[:, None]
+    total = sum(m(context[..., -m.context :], past[:, :, -m.context :], future) for m in maps)
+    return total if len(maps) == 1 else total / len(maps)  # type: ignore[return-value]
 
 
 class _OneMap(ExactLinear):

@@ -21,7 +21,7 @@ class Checked(NamedTuple):
         seconds: of cpu time.
     """
 
-    count: int
+    n_check: int
     failures: dict[str, Any]
     seconds: float
 
@@ -42,8 +42,8 @@ def main(names: Sequence[str]) -> int:
     failed = False
     for name in names or forecasting.__all__:
         found = check(name)
-        passed = found.count - len(found.failures)
-        print(f"{name}: {passed} of {found.count} pass, {found.seconds:.0f} s cpu", flush=True)
+        passed = found.n_check - len(found.failures)
+        print(f"{name}: {passed} of {found.n_check} pass, {found.seconds:.0f} s cpu", flush=True)
         for failure, error in found.failures.items():
             print(f"  {failure}: {error!r}")
         failed |= bool(found.failures)
