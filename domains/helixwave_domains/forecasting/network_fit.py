@@ -1,13 +1,14 @@
 """One loop that trains any network on windows, cheap enough for the smallest series.
 
-A network maps `[B, L, C]` to `[B, H, C]`, or to `[B, H, C, P]` for a distribution. Where there are exogenous variables
-it is called with them, `[B, L + H, K]`, as a second argument.
+A forecaster maps `[B, L, C]` to `[B, H, C]`, or to `[B, H, C, P]` for a distribution. Where there are exogenous
+variables it is called with them, `[B, L + H, K]`, as a second argument.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +19,24 @@ from torch import Tensor, nn
 
 from helixwave_domains.forecasting.forecast_losses import Loss, squared_error
 from helixwave_domains.forecasting.training import Training, pick_device
-from helixwave_domains.forecasting.windows import Batch, Numbers, Windows
+from helixwave_domains.forecasting.windows import Batch, Numbers
 
-Objective = Callable[[nn.Module, Batch], Tensor]
+Objective = Callable[[nn.Module, Any], Tensor]
 """What a network is trained for: a number from the network and a batch; lower is better."""
+
+
+class Examples(Protocol):
+    """What a network is trained on: windows, or anything else that comes in batches."""
+
+    @property
+    def shortage(self) -> str:
+        """Why there are none, where there are none."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, numbers: Numbers) -> Any:
+        """A tuple of tensors, the first of as many rows as there are numbers; it can be moved `to` a device."""
+
 
 _CPU = torch.device("cpu")
 
@@ -37,8 +52,8 @@ class Epoch:
 
 def fit(
     network: nn.Module,
-    train: Windows,
-    validation: Windows | None = None,
+    train: Examples,
+    validation: Examples | None = None,
     *,
     objective: Objective | None = None,
     training: Training | None = None,
@@ -49,7 +64,7 @@ def fit(
 
     Args:
         network: to train.
-        train: windows to train on.
+        train: windows, or other examples, to train on.
         validation: windows that choose the epoch whose weights are kept; None: those of the last epoch are.
         objective: what is made small; None: the squared error.
         training: how; None: the defaults.
@@ -80,25 +95,37 @@ def fit(
 
 
 def predict(
-    network: nn.Module, windows: Windows, *, batch_size: int = 256, device: str | None = None
+    network: nn.Module,
+    windows: Examples,
+    *,
+    say: Callable[[nn.Module, Any], Tensor] | None = None,
+    batch_size: int = 256,
+    device: str | None = None,
 ) -> NDArray[np.float32]:
-    """Forecasts of all windows in order, `[n, H, C]` or `[n, H, C, P]`; the network ends on the CPU.
+    """What a network says of all windows in order; it ends on the CPU.
+
+    Args:
+        network: in any mode.
+        windows: to forecast, or other examples.
+        say: its answer to a batch; None: the forecast, `[B, H, C]` or `[B, H, C, P]`.
+        batch_size: windows at once.
+        device: as of `Training`.
 
     Raises:
         InputError: no such device.
     """
-    chosen = pick_device(device)
+    chosen, say = pick_device(device), say or forecast
     try:
         network.to(chosen).eval()
         with torch.no_grad():
             batches = _batches(windows, np.arange(len(windows)), batch_size, chosen)
-            return torch.cat([forecast(network, batch).cpu() for batch in batches]).numpy()
+            return torch.cat([say(network, batch).cpu() for batch in batches]).numpy()
     finally:
         network.cpu()
 
 
 @torch.no_grad()
-def mean_loss(network: nn.Module, windows: Windows, objective: Objective, training: Training) -> float:
+def mean_loss(network: nn.Module, windows: Examples, objective: Objective, training: Training) -> float:
     """The mean over windows of what a network is held to, in evaluation mode.
 
     Args:
@@ -112,7 +139,7 @@ def mean_loss(network: nn.Module, windows: Windows, objective: Objective, traini
     network.eval()
     total = torch.zeros((), device=pick_device(training.device))
     for batch in _batches(windows, numbers, training.batch_size, total.device):
-        total += objective(network, batch) * len(batch.context)
+        total += objective(network, batch) * len(batch[0])
     return total.item() / len(numbers)
 
 
@@ -131,10 +158,10 @@ def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
     """What is drawn inside follows from the seed alone; afterwards torch's generators are as before."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if on_gpu else []):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(int(seed))
         if on_gpu:
             with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+                torch.cuda.manual_seed(int(seed))
         yield
 
 
@@ -148,7 +175,7 @@ class _Steps:
         self.highest = [group["lr"] for group in groups]
         self.parameters = [parameter for group in groups for parameter in group["params"]]
 
-    def run(self, windows: Windows, epoch: int, advance: Callable[[int], None]) -> float:
+    def run(self, windows: Examples, epoch: int, advance: Callable[[int], None]) -> float:
         """One epoch; returns the mean loss of its steps."""
         self.network.train()
         size = self.training.batch_size
@@ -167,7 +194,7 @@ class _Steps:
         passes = [rng.permutation(n_window) for _ in range(1 if is_once else -(-n_read // n_window))]
         return np.concatenate(passes)[:n_read]
 
-    def _step(self, batch: Batch, share: float) -> Tensor:
+    def _step(self, batch: Any, share: float) -> Tensor:
         for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
             group["lr"] = highest * share
         self.optimizer.zero_grad()
@@ -202,22 +229,19 @@ class _Best:
             network.load_state_dict(self._weights)
 
 
-def _batches(windows: Windows, numbers: Numbers, size: int, device: torch.device) -> Iterator[Batch]:
+def _batches(windows: Examples, numbers: Numbers, size: int, device: torch.device) -> Iterator[Any]:
     for start in range(0, len(numbers), size):
         yield windows.batch(numbers[start : start + size]).to(device)
 
 
-def _n_batch(what: str, windows: Windows, size: int, drop_last: bool) -> int:
+def _n_batch(what: str, windows: Examples, size: int, drop_last: bool) -> int:
     """Batches of an epoch.
 
     Raises:
         InputError: there is none.
     """
     if not len(windows):
-        raise InputError(
-            f"{what}: no window of {windows.context} + {windows.horizon} steps fits into the series, the longest has "
-            f"{windows.series.lengths.max()} steps. Shorten the context or the horizon"
-        )
+        raise InputError(f"{what}: {windows.shortage}")
     if drop_last and len(windows) < size:
         raise InputError(f"{what}: {len(windows)} windows make no batch of {size}. Pass drop_last=False")
     return len(windows) // size if drop_last else -(-len(windows) // size)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -59,6 +60,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"training: {name} is {value}, expected more than 0")
+        if not isinstance(self.seed, Integral) or self.seed < 0:
+            raise InputError(f"training: seed is {self.seed!r}, expected a whole number from 0")
         if not 0 <= self.warmup < 1:
             raise InputError(f"training: warmup is {self.warmup}, expected at least 0 and less than 1")
         if self.max_steps is not None and self.min_steps > self.max_steps:

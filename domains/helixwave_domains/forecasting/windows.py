@@ -63,6 +63,14 @@ class Windows:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def shortage(self) -> str:
+        """Why there are no windows, where there are none."""
+        return (
+            f"no window of {self.context} + {self.horizon} steps fits into the series, the longest has "
+            f"{self.series.lengths.max()} steps. Shorten the context or the horizon"
+        )
+
     def batch(self, numbers: Numbers) -> Batch:
         """The windows of these numbers `[B]`."""
         which = np.searchsorted(self._ends, numbers, side="right")

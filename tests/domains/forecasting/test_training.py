@@ -35,6 +35,8 @@ def test_constant() -> None:
         ({"max_steps": 0}, "max_steps is 0, expected at least 1"),
         ({"min_steps": 0}, "min_steps is 0, expected at least 1"),
         ({"min_steps": 9, "max_steps": 8}, "min_steps is 9, expected at most max_steps=8"),
+        ({"seed": -1}, "seed is -1, expected a whole number from 0"),
+        ({"seed": 0.5}, "seed is 0.5, expected a whole number from 0"),
         ({"lr": 0.0}, "lr is 0.0, expected more than 0"),
         ({"max_norm": math.nan}, "max_norm is nan, expected more than 0"),
         ({"warmup": 1.0}, "warmup is 1.0, expected at least 0 and less than 1"),

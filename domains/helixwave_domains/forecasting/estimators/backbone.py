@@ -14,7 +14,7 @@ from sktime.forecasting.base import ForecastingHorizon
 from helixwave_domains.forecasting.backbone_network import BackboneNetwork
 from helixwave_domains.forecasting.conformal import Errors
 from helixwave_domains.forecasting.estimators.forecaster import Scale, Windows, relative_steps
-from helixwave_domains.forecasting.estimators.network import Calendar, Inputs, NetworkForecaster
+from helixwave_domains.forecasting.estimators.network import Calendar, Inputs, NetworkForecaster, settings_of
 from helixwave_domains.forecasting.estimators.panel import Series, filled, read_panel
 from helixwave_domains.forecasting.forecast_outputs import Gaussian, Output, Point, Quantiles
 from helixwave_domains.forecasting.masked_patches import MaskedPatches, masked_loss
@@ -224,7 +224,7 @@ class BackboneForecaster(NetworkForecaster):
     def _start(self) -> BackboneNetwork:
         if hasattr(self, "pretrained_network_"):
             return copy.deepcopy(self.pretrained_network_)
-        with seeded(self._settings().seed):
+        with seeded(settings_of(self).seed):
             return self._build()
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
@@ -241,7 +241,7 @@ class BackboneForecaster(NetworkForecaster):
         train, held_out = self._split(scaled)
         other = copy.copy(self)
         other.network_ = network = self._start()
-        with seeded(self._settings().seed):
+        with seeded(settings_of(self).seed):
             masked = MaskedPatches(network, share=self.masked_share)
         self._train(masked, masked_loss, train, held_out)
         self.pretrained_errors_, self.pretrained_network_ = other._measure(held_out or train), network

@@ -72,13 +72,6 @@ class NetworkForecaster(WindowForecaster):
     def _longest_context(self) -> int:
         return self.context
 
-    def _settings(self) -> Training:
-        given = {"seed": self.random_state or 0, **(self.training or {})}
-        known = [field.name for field in fields(Training)]
-        if unknown := [name for name in given if name not in known]:
-            raise InputError(f"training: no setting {unknown[0]!r}. {nearest(unknown[0], known)}")
-        return replace(self.defaults, **given)
-
     def _learn(self, series: list[Series]) -> None:
         self.inputs_, self.least_context_ = self._inputs(series), self._least_context(series)
         train, held_out = self._split(series)
@@ -99,7 +92,7 @@ class NetworkForecaster(WindowForecaster):
 
     def _start(self) -> nn.Module:
         """The network before it is trained."""
-        with seeded(self._settings().seed):
+        with seeded(settings_of(self).seed):
             return self._build()
 
     def _train(
@@ -110,10 +103,10 @@ class NetworkForecaster(WindowForecaster):
             # a pretrained network and a series that is too short to train on
             return []
         validation = self._cut(held_out) if held_out else None
-        return fit(network, windows, validation, objective=objective, training=self._settings())
+        return fit(network, windows, validation, objective=objective, training=settings_of(self))
 
     def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
-        width, settings = self.least_context_ + self.horizon_, self._settings()
+        width, settings = self.least_context_ + self.horizon_, settings_of(self)
         windows = self._cut([each.last(n + width - 1) for each, n in zip(series, n_new, strict=True)])
         if len(windows):
             once = replace(settings, epochs=1, lr=settings.lr / 10, schedule="constant", drop_last=False)
@@ -143,7 +136,7 @@ class NetworkForecaster(WindowForecaster):
             horizon=self.horizon_,
             exogenous=exogenous if self.inputs_.n_exogenous else None,
         ).latest()
-        forecast = predict(self.network_, latest, device=self._settings().device)
+        forecast = predict(self.network_, latest, device=settings_of(self).device)
         return self._point(forecast.astype(np.float64))
 
     def _with_calendar(self, exogenous: Floats, times: pd.Index, frequency: str | None) -> Floats:
@@ -168,6 +161,19 @@ class NetworkForecaster(WindowForecaster):
         weights = {name: torch.from_numpy(np.array(array)) for name, array in learnt.items() if name != "inputs"}
         self.network_.load_state_dict({name.removeprefix("network."): each for name, each in weights.items()})
         self.network_.eval()
+
+
+def settings_of(estimator: Any) -> Training:
+    """How an estimator's network is trained: its class's `defaults`, its `random_state`, and what `training` changes.
+
+    Raises:
+        InputError: an unknown setting, or one out of range.
+    """
+    given = {"seed": estimator.random_state or 0, **(estimator.training or {})}
+    known = [field.name for field in fields(Training)]
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"training: no setting {unknown[0]!r}. {nearest(unknown[0], known)}")
+    return replace(estimator.defaults, **given)
 
 
 def _stamps(times: pd.Index) -> Any:
