@@ -1,0 +1,30 @@
+"""Arguments of forecasters on the command line."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from helixwave.errors import InputError
+
+from helixwave_domains.forecasting.forecasters import FORECASTERS
+
+
+def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a registered forecaster from words such as `context=336`.
+
+    Raises:
+        InputError: a word is no `key=value`, an unknown name or argument, or a value of the wrong type.
+    """
+    settings = dict(map(_setting, words))
+    FORECASTERS.check("--model", {"name": name, **settings})
+    return settings
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(word)
+        return parsed.key_or_group, parsed.value()
+    except HydraException as error:
+        raise InputError(f"cannot read {word!r}. Expected key=value, as in context=336") from error
