@@ -275,3 +275,27 @@ def test_damaged_folders(text, message, tmp_path):
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(InputError, match=message):
         load_forecaster(tmp_path)
+
+
+PANEL = """
+import resource, time
+import numpy as np, pandas as pd
+from helixwave_domains.forecasting import NLinearForecaster
+rng, steps = np.random.default_rng(0), np.arange(1000)
+values = np.sin(steps * np.pi / 6) * rng.uniform(0.5, 2, (10_000, 1)) + rng.normal(size=(10_000, 1000))
+index = pd.MultiIndex.from_product([range(10_000), pd.date_range("2020", periods=1000, freq="h")], names=["id", "time"])
+y = pd.DataFrame({"y": values.ravel()}, index=index)
+began = time.process_time()
+forecaster = NLinearForecaster(context=96).fit(y, fh=range(1, 25))
+took = time.process_time() - began
+assert forecaster.statistics_[0].count == 10_000 * (1000 - 96 - 24 + 1)
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+@pytest.mark.slow
+def test_ten_thousand_series_of_a_thousand_steps():
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", PANEL], check=True, capture_output=True, text=True)
+    seconds, gigabytes = map(float, done.stdout.split())
+    assert seconds < 60
+    assert gigabytes < 2
