@@ -123,8 +123,8 @@ def _load_torch(path: Path) -> Any:
     # a zip archive or a binary pickle
     if begins != b"PK" and begins[:1] != b"\x80":
         raise InputError(
-            f"{path} is no checkpoint: it begins with {begins!r}, as no torch file does. Name a .safetensors, .pt, .bin "
-            "or .ckpt file, or the folder of a model"
+            f"{path} is no checkpoint: it begins with {begins!r}, as no torch file does. Name a .safetensors, .pt, "
+            ".bin or .ckpt file, or the folder of a model"
         )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_settings_classes()):
