@@ -61,6 +61,8 @@ class BackboneNetwork(nn.Module):
     ):
         super().__init__()
         self.stride = patch if stride is None else stride
+        if patch < 1:
+            raise InputError(f"backbone network: patch is {patch}, expected at least 1")
         if not 1 <= self.stride <= patch:
             raise InputError(f"backbone network: stride is {stride}, expected from 1 to patch={patch}")
         self.context, self.horizon, self.n_channel, self.patch = context, horizon, n_channel, patch

@@ -188,6 +188,11 @@ def test_a_stride_that_leaves_gaps(stride: int) -> None:
         network(stride=stride)
 
 
+def test_patches_without_steps() -> None:
+    with pytest.raises(InputError, match="patch is 0, expected at least 1"):
+        network(patch=0)
+
+
 def test_windows_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"backbone network: x has shape \[1, 9, 2\], expected \[B, L, C\] with L=11"):
         network()(torch.zeros(1, 9, C))

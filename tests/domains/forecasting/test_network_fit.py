@@ -265,6 +265,25 @@ def test_a_bar_on_a_terminal_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
         assert ("epoch 2/2" in written.getvalue()) is shown
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS")
+def test_on_a_gpu_the_weights_are_those_of_the_cpu() -> None:
+    train, validation = waves().split(0.3)
+    before = torch.cuda.get_rng_state()
+    trained = [network(), network()]
+    for each, device in zip(trained, ("cpu", "cuda"), strict=True):
+        fit(each, train, validation, training=Training(epochs=3, device=device))
+    assert_close(trained[1].state_dict(), trained[0].state_dict(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    np.testing.assert_allclose(predict(trained[1], train, device="cuda"), predict(trained[0], train), atol=1e-4)
+    # dropout on the GPU follows the seed as well
+    noisy = [Noisy(), Noisy()]
+    for each in noisy:
+        fit(each, train, training=Training(epochs=2, device="cuda"))
+    assert_close(noisy[1].state_dict(), noisy[0].state_dict(), rtol=0, atol=0)
+
+
 def test_history_has_an_entry_for_each_epoch() -> None:
     history = fit(network(), waves(), training=Training(epochs=3))
     assert [epoch.number for epoch in history] == [1, 2, 3]

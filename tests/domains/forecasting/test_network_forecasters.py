@@ -178,6 +178,23 @@ def test_pretraining_helps_a_series_too_short_to_learn_from() -> None:
     assert pretrained.fit(y[:12], fh=range(1, 9)).predict().equals(first)
 
 
+def test_a_pretrained_network_forecasts_what_it_cannot_be_trained_on() -> None:
+    network = forecaster("backbone", training=LEARN)
+    network.pretrain(panel(2), fh=[1, 2])
+    pretrained = network.pretrained_network_.state_dict()
+    network.fit(series(2), fh=[1, 2])
+    assert network.epochs_ == []
+    assert all(torch.equal(tensor, pretrained[name]) for name, tensor in network.network_.state_dict().items())
+    assert network.predict_interval().notna().all().all()
+    with pytest.raises(InputError, match=r"training: no window of 12 \+ 2 steps fits"):
+        network.pretrain(pd.concat({"s0": series(2)}, names=["id", "time"]))
+
+
+def test_numbers_of_a_grid() -> None:
+    training = {"epochs": np.int64(1), "lr": np.float64(0.01), "min_steps": np.arange(1, 2)[0]}
+    assert len(forecaster("informer", training=training).fit(series(40), fh=[1]).epochs_) == 1
+
+
 def test_pretraining_goes_on() -> None:
     network = forecaster("backbone")
     network.pretrain(panel(2), fh=[1, 2])
@@ -225,7 +242,8 @@ def test_a_saved_forecaster_says_the_same(
     [
         ("informer", {"form": "ltfs"}, "no form 'ltfs'. Did you mean 'ltsf'"),
         ("informer", {"n_head": 3}, "d_model is 8, expected a multiple of n_head=3"),
-        ("informer", {"training": {"epoch": 1}}, "training: no setting 'epoch'. Did you mean 'epochs'"),
+        ("informer", {"training": {"epoch": 1}}, "training: unknown key 'epoch'. Did you mean 'epochs'"),
+        ("informer", {"training": {"epochs": "3"}}, "training: epochs is '3', expected int"),
         ("informer", {"training": {"lr": -1}}, "training: lr is -1, expected more than 0"),
         ("backbone", {"output": "normal"}, "output='normal': there are 'point', 'gaussian', 'quantiles'"),
         ("backbone", {"centre": "median"}, "centre='median': there are 'mean' and 'last'"),

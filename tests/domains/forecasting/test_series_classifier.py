@@ -135,7 +135,7 @@ def test_a_pickled_classifier_says_the_same() -> None:
     [
         ({"blocks": [{"name": "gro"}]}, "BackboneClassifier.*no block named 'gro'. Did you mean"),
         ({"patch": 0}, "patch is 0, expected at least 1"),
-        ({"training": {"lrate": 1}}, "training: no setting 'lrate'"),
+        ({"training": {"lrate": 1}}, "training: unknown key 'lrate'"),
     ],
 )
 def test_settings_that_are_refused(settings: dict, message: str) -> None:

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from helixwave.errors import InputError, nearest
+from helixwave.registry import check_arguments
+from helixwave.signature import signature_of
 from torch import nn
 
 from helixwave_domains.forecasting.conformal import Arrays
@@ -76,7 +77,9 @@ class NetworkForecaster(WindowForecaster):
         self.inputs_, self.least_context_ = self._inputs(series), self._least_context(series)
         train, held_out = self._split(series)
         self.network_ = self._start()
-        self.epochs_ = self._train(self.network_, self._objective(), train, held_out)
+        # a pretrained network says something of a series that is too short to train on, too
+        is_trained = len(self._cut(train)) > 0
+        self.epochs_ = self._train(self.network_, self._objective(), train, held_out) if is_trained else []
         self.errors_ = self._measure(held_out or train)
 
     def _inputs(self, series: list[Series]) -> Inputs:
@@ -98,12 +101,8 @@ class NetworkForecaster(WindowForecaster):
     def _train(
         self, network: nn.Module, objective: Objective | None, train: list[Series], held_out: list[Series]
     ) -> list[Epoch]:
-        windows = self._cut(train)
-        if not len(windows):
-            # a pretrained network and a series that is too short to train on
-            return []
         validation = self._cut(held_out) if held_out else None
-        return fit(network, windows, validation, objective=objective, training=settings_of(self))
+        return fit(network, self._cut(train), validation, objective=objective, training=settings_of(self))
 
     def _learn_more(self, series: list[Series], n_new: list[int]) -> None:
         width, settings = self.least_context_ + self.horizon_, settings_of(self)
@@ -169,11 +168,10 @@ def settings_of(estimator: Any) -> Training:
     Raises:
         InputError: an unknown setting, or one out of range.
     """
-    given = {"seed": estimator.random_state or 0, **(estimator.training or {})}
-    known = [field.name for field in fields(Training)]
-    if unknown := [name for name in given if name not in known]:
-        raise InputError(f"training: no setting {unknown[0]!r}. {nearest(unknown[0], known)}")
-    return replace(estimator.defaults, **given)
+    # a grid to search holds numbers of numpy
+    given = {name: x.item() if isinstance(x, np.generic) else x for name, x in (estimator.training or {}).items()}
+    check_arguments("training", signature_of(Training), given)
+    return replace(estimator.defaults, **{"seed": estimator.random_state or 0, **given})
 
 
 def _stamps(times: pd.Index) -> Any:
