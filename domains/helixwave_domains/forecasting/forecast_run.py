@@ -92,7 +92,7 @@ def _say(source: Source) -> None:
     panel = source.panel
     shortest, longest = min(map(len, panel.series)), max(map(len, panel.series))
     steps = f"{longest:,} steps" if shortest == longest else f"{shortest:,} to {longest:,} steps"
-    steps += f" of {panel.frequency}" if panel.frequency.unit != "n" else ""
+    steps += f" of {panel.frequency}" if str(panel.frequency) != "1" else ""
     end = shown(max(series.times[-1] for series in panel.series))
     targets = f"{len(panel.targets)} target{'s' * (len(panel.targets) > 1)}"
     console.print(escape(f"{source.path.name}: {len(panel):,} series, {targets}, {steps} up to {end}"))

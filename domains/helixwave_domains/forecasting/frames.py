@@ -1,27 +1,26 @@
 """Columns of CSV, gzip CSV and Parquet files as arrays."""
 
-import csv
-import gzip
 import io
 import re
 import warnings
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 from helixwave.errors import InputError, nearest
 from numpy.typing import NDArray
 
+from helixwave_domains.forecasting.csv_text import CsvText
 from helixwave_domains.forecasting.frame_options import Cells
 from helixwave_domains.forecasting.panels import Floats
 from helixwave_domains.forecasting.time_grid import Times
 
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "<NA>"]
 _WITH_COMMA = r"[+-]?\d*,\d+"
+_WITH_THOUSANDS = r"[+-]?\d{1,3}(?:([.,' ])\d{3}(?:\1\d{3})*)(?:[.,]\d*)?"
 _WITH_ZONE = r"\d(?:Z|[+-]\d\d:?\d\d)$"
 
 
@@ -33,7 +32,7 @@ class Table:
         path: of the file.
         frame: its columns.
         cells: how their cells are read.
-        text: of the file, if it holds text.
+        text: of the file; None for Parquet.
         notes: what was taken for granted.
         made_missing: how many cells with text among numbers are missing now.
     """
@@ -41,7 +40,7 @@ class Table:
     path: Path
     frame: pd.DataFrame
     cells: Cells
-    text: str | None = None
+    text: CsvText | None = None
     notes: list[str] = field(default_factory=list)
     made_missing: int = 0
 
@@ -49,14 +48,7 @@ class Table:
         """The place of a row, for messages; of the file for a negative one."""
         if row < 0:
             return str(self.path)
-        return f"{self.path}, row {row + 1}" if self.text is None else f"{self.path}, line {self._lines[row]}"
-
-    @cached_property
-    def _lines(self) -> list[int]:
-        # cells in quotes may hold line ends
-        assert self.text is not None
-        reader = csv.reader(io.StringIO(self.text), delimiter=_separator(self.text))
-        return [reader.line_num for cells in reader if len(cells) > 1 or "".join(cells).strip()][1:]
+        return f"{self.path}, row {row + 1}" if self.text is None else f"{self.path}, line {self.text.line(row)}"
 
     def expect(self, names: Iterable[str]) -> None:
         """Raise InputError unless there are columns of these names."""
@@ -70,10 +62,10 @@ class Table:
         taken = set(others)
         rest = [name for name in self.frame.columns if name not in taken]
         found = [name for name in rest if name and self._holds_numbers(name)]
+        if not found and (named := [name for name in rest if name]):
+            self._refuse(named[0], int(self.frame[named[0]].notna().to_numpy().argmax()))
         if not found:
-            commas = any(self._looks_decimal(name) for name in rest)
-            advice = "Add --decimal comma" if commas else f"Columns: {', '.join(self.frame.columns)}"
-            raise InputError(f"{self.path}: no column of numbers is left to forecast. {advice}")
+            raise InputError(f"{self.path}: no column is left to forecast. Columns: {', '.join(self.frame.columns)}")
         for name in rest:
             if name not in found:
                 why = "does not hold numbers" if name else "has no name"
@@ -134,17 +126,14 @@ class Table:
             values[wrong] = np.nan
         return values
 
-    def _refuse(self, name: str, row: int) -> None:
-        cell = str(self.frame[name].iloc[row])
-        advice = (
-            "Add --decimal comma"
-            if re.fullmatch(_WITH_COMMA, cell.strip())
-            else "Correct it, or add --not-a-number missing"
-        )
+    def _refuse(self, name: str, row: int) -> NoReturn:
+        cell = str(self.frame[name].iloc[row]).strip()
+        advice = "Correct it, or add --not-a-number missing"
+        if re.fullmatch(_WITH_COMMA, cell) and self.cells.decimal == ".":
+            advice = "Add --decimal comma"
+        elif re.fullmatch(_WITH_THOUSANDS, cell):
+            advice = "Write numbers without separators of thousands"
         raise InputError(f"{self.where(row)}: {name} is {cell!r}, expected a number. {advice}")
-
-    def _looks_decimal(self, name: str) -> bool:
-        return bool(self.frame[name].astype(str).str.fullmatch(_WITH_COMMA).any())
 
     def _as_numbers(self, name: str) -> Floats:
         """NaN for what is no number."""
@@ -195,29 +184,11 @@ def read_table(path: Path, cells: Cells, as_text: Iterable[str] = ()) -> Table:
     if data.startswith(b"PAR1"):
         table = Table(path, _read_parquet(path, data), cells)
     else:
-        text, notes = _decoded(path, data)
-        table = Table(path, _read_csv(path, text, cells.decimal, set(as_text)), cells, text, notes)
+        text = CsvText.read(path, data)
+        table = Table(path, _read_csv(text, cells.decimal, set(as_text)), cells, text, [*text.notes])
     if table.frame.empty:
         raise InputError(f"{path}: has no rows. Expected one for each step")
     return table
-
-
-def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
-    """Text, and what was assumed about it."""
-    if data.startswith(b"\x1f\x8b"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: damaged gzip file ({error}). Copy it again") from error
-    if b"\0" in data[:4096] or data.startswith(b"PK"):
-        raise InputError(f"{path}: is no text in UTF-8 and no Parquet. Save it as CSV in UTF-8")
-    if not data.strip():
-        raise InputError(f"{path}: is empty. Expected a header and a row for each step")
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        return data.decode("latin-1"), [f"line {line} is not UTF-8: the file was read as Latin-1"]
 
 
 def _read_parquet(path: Path, data: bytes) -> pd.DataFrame:
@@ -232,18 +203,15 @@ def _read_parquet(path: Path, data: bytes) -> pd.DataFrame:
     return frame.rename(columns=str)
 
 
-def _read_csv(path: Path, text: str, decimal: str, as_text: set[str]) -> pd.DataFrame:
-    separator = _separator(text)
-    header = next(cells for cells in csv.reader(io.StringIO(text), delimiter=separator) if "".join(cells).strip())
-    names = [name.strip() for name in header]
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise InputError(f"{path}: the header has {doubled[0]!r} twice. Expected each name once")
+def _read_csv(text: CsvText, decimal: str, as_text: set[str]) -> pd.DataFrame:
+    names = text.header
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             return pd.read_csv(
-                io.StringIO(text),
-                sep=separator,
+                io.BytesIO(text.data),
+                encoding=text.encoding,
+                sep=text.separator,
                 decimal=decimal,
                 header=0,
                 names=names,
@@ -255,18 +223,10 @@ def _read_csv(path: Path, text: str, decimal: str, as_text: set[str]) -> pd.Data
                 low_memory=False,
             )
         except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-            raise InputError(f"{path}: {_reason(error, len(names))}. Expected as many cells in each row") from error
-
-
-def _separator(text: str) -> str:
-    first = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=first.count)
+            raise InputError(f"{text.path}: {_reason(error, len(names))}. Expected as many in each row") from error
 
 
 def _reason(error: Exception, n_column: int) -> str:
     found = re.search(r"in line (\d+), saw (\d+)", str(error))
-    return (
-        f"line {found[1]} has {found[2]} cells, the header {n_column}"
-        if found
-        else f"more cells than the header's {n_column}"
-    )
+    cells = f"line {found[1]} has {found[2]} cells" if found else "rows have more cells"
+    return f"{cells}, the header has {n_column}"

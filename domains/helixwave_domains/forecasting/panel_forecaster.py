@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from helixwave.errors import InputError
 
-from helixwave_domains.forecasting.estimators.frames import forecast_array, sktime_frames
+from helixwave_domains.forecasting.estimators.frames import forecast_array, future_frame, sktime_frames
 from helixwave_domains.forecasting.forecasters import FORECASTERS
 from helixwave_domains.forecasting.panels import Floats, Panel
 
@@ -47,7 +47,7 @@ class PanelForecaster:
             InputError: it cannot read such a panel, or refuses for a reason of its own.
         """
         self._expect_readable(panel)
-        y, X = sktime_frames(panel, 0)
+        y, X = sktime_frames(panel)
         with self._in_its_name():
             self.model.fit(y, X=X, fh=np.arange(1, horizon + 1))
 
@@ -63,7 +63,7 @@ class PanelForecaster:
                 f"{self.name} was fitted to {', '.join(map(str, known))}, the targets are {', '.join(panel.targets)}. "
                 "Name the same with --target"
             )
-        y, X = sktime_frames(panel, 0)
+        y, X = sktime_frames(panel)
         times = y.index.get_level_values(-1)
         cutoff = self.model.cutoff[0]
         n_new = times[times > cutoff].nunique()
@@ -85,8 +85,7 @@ class PanelForecaster:
             raise InputError(
                 f"{self.name} was fitted to forecast {fitted} steps, not {horizon}. Take --horizon {fitted}"
             )
-        y, X = sktime_frames(panel, horizon)
-        X = None if X is None else X[X.index.get_level_values(-1) > y.index.get_level_values(-1).max()]
+        X = future_frame(panel, horizon)
         steps = np.arange(1, horizon + 1)
         with self._in_its_name():
             mean = forecast_array(self.model.predict(fh=steps, X=X), panel, horizon)

@@ -119,8 +119,8 @@ def test_times(write, cells, time_format, expected):
         (b"\x1f\x8b\x08", "x.csv: damaged gzip file ("),
         (b"PAR1 or not", "x.csv: damaged Parquet file ("),
         ("t,a,a\n1,2,3\n", "x.csv: the header has 'a' twice. Expected each name once"),
-        ("t,a\n1,2\n2,3,4\n", "x.csv: line 3 has 3 cells, the header 2. Expected as many cells in each row"),
-        ("t,a\n1,2,3\n", "x.csv: more cells than the header's 2. Expected as many cells in each row"),
+        ("t,a\n1,2\n2,3,4\n", "x.csv: line 3 has 3 cells, the header has 2. Expected as many in each row"),
+        ("t,a\n1,2,3\n", "x.csv: rows have more cells, the header has 2. Expected as many in each row"),
         ("when,a\n1,2\n", "x.csv: no column 't'. Known: a, when."),
         ("t,a\n1,2\n,3\n", "x.csv, line 3: t is empty. Expected one in each row"),
         (
@@ -130,8 +130,13 @@ def test_times(write, cells, time_format, expected):
         ("t,a\n1,2\n2,inf\n3,4\n", "x.csv, line 3: a is 'inf', expected a number. Correct it, or"),
         ('t,a\n1,"2\n"\n2,x\n3,4\n', "x.csv, line 4: a is 'x', expected a number."),
         ('t,a\n1,2\n2,"2,5"\n', "x.csv, line 3: a is '2,5', expected a number. Add --decimal comma"),
-        ("t;a\n1;2,5\n", "x.csv: no column of numbers is left to forecast. Add --decimal comma"),
-        ("t,a\n1,u\n", "x.csv: no column of numbers is left to forecast. Columns: t, a"),
+        ("t;a\n1;\n2;2,5\n", "x.csv, line 3: a is '2,5', expected a number. Add --decimal comma"),
+        (
+            't,a\n1,"1,234.5"\n',
+            "line 2: a is '1,234.5', expected a number. Write numbers without separators of thousands",
+        ),
+        ("t,a\n1,u\n", "x.csv, line 2: a is 'u', expected a number. Correct it, or add --not-a-number missing"),
+        ("t\n1\n", "x.csv: no column is left to forecast. Columns: t"),
         (
             "t,a\n2024-01-01,1\n2024-13-01,2\n",
             "line 3: t is '2024-13-01', expected a time such as '2024-01-01'. Correct",

@@ -10,25 +10,51 @@ from helixwave_domains.forecasting.panels import Floats, Panel
 from helixwave_domains.forecasting.time_grid import Frequency
 
 
-def sktime_frames(panel: Panel, horizon: int) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+def sktime_frames(panel: Panel) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Targets and exogenous variables as sktime takes them: an index of time, with names of series above it in a panel.
 
     Steps of months and longer are periods, whole numbers are counted; series are aligned at their ends.
     """
-    y = [series.values for series in panel.series]
-    X = [series.exogenous[: len(series) + horizon] for series in panel.series]
-    frames = (_frame(panel, y, 0, panel.targets), _frame(panel, X, horizon, panel.exogenous))
-    return frames[0], frames[1] if panel.exogenous else None
+    y = _frame(panel, [series.values for series in panel.series], panel.targets, panel.last)
+    if not panel.exogenous:
+        return y, None
+    X = [series.exogenous[: len(series)] for series in panel.series]
+    return y, _frame(panel, X, panel.exogenous, panel.last)
 
 
-def _frame(panel: Panel, parts: list[Floats], ahead: int, columns: Sequence[str]) -> pd.DataFrame:
-    end = panel.last + ahead
-    index = [_index(panel.frequency, np.arange(end - len(part) + 1, end + 1)) for part in parts]
+def future_frame(panel: Panel, horizon: int) -> pd.DataFrame | None:
+    """Exogenous variables of the next steps."""
+    if not panel.exogenous:
+        return None
+    X = [series.exogenous[len(series) : len(series) + horizon] for series in panel.series]
+    return _frame(panel, X, panel.exogenous, panel.last + horizon)
+
+
+def forecast_array(forecast: pd.DataFrame, panel: Panel, horizon: int) -> Floats:
+    """What a forecaster says of a panel `[N, H, n]`, n columns, in the order of the panel's series."""
+    values = forecast.to_numpy(np.float64).reshape(-1, horizon, forecast.shape[1])
     if len(panel) == 1:
-        return pd.DataFrame(parts[0], index=index[0].rename("time"), columns=list(columns))
-    names = np.repeat([series.name for series in panel.series], list(map(len, parts)))
-    levels = pd.MultiIndex.from_arrays([names, index[0].append(index[1:])], names=["series", "time"])
-    return pd.DataFrame(np.concatenate(parts), index=levels, columns=list(columns))
+        return values
+    order = forecast.index.get_level_values(0)[::horizon]
+    return values[order.get_indexer([series.name for series in panel.series])]
+
+
+def _frame(panel: Panel, parts: Sequence[Floats], columns: Sequence[str], end: int) -> pd.DataFrame:
+    """Series one above the other in the order of their names, the last row of each at the position `end`."""
+    order = np.argsort([series.name for series in panel.series])
+    parts = [parts[n] for n in order]
+    lengths = np.asarray(list(map(len, parts)))
+    longest = int(lengths.max())
+    times = _index(panel.frequency, np.arange(end - longest + 1, end + 1))
+    if len(panel) == 1:
+        return pd.DataFrame(parts[0], index=times.rename("time"), columns=list(columns))
+    codes = [
+        np.repeat(np.arange(len(parts)), lengths),
+        np.concatenate([np.arange(longest - n, longest) for n in lengths]),
+    ]
+    names = pd.Index([panel.series[n].name for n in order])
+    index = pd.MultiIndex([names, times], codes, names=["series", "time"])
+    return pd.DataFrame(np.concatenate(parts), index=index, columns=list(columns))
 
 
 def _index(frequency: Frequency, positions: NDArray[np.int64]) -> pd.Index:
@@ -42,12 +68,3 @@ def _index(frequency: Frequency, positions: NDArray[np.int64]) -> pd.Index:
             return pd.DatetimeIndex(labels, freq=pd.Timedelta(frequency.count, "us"))
         case "B":
             return pd.DatetimeIndex(labels, freq="B")
-
-
-def forecast_array(forecast: pd.DataFrame, panel: Panel, horizon: int) -> Floats:
-    """What a forecaster says of a panel `[N, H, n]`, n columns, in the order of the panel's series."""
-    values = forecast.to_numpy(np.float64).reshape(-1, horizon, forecast.shape[1])
-    if len(panel) == 1:
-        return values
-    order = forecast.index.get_level_values(0)[::horizon]
-    return values[order.get_indexer([series.name for series in panel.series])]
