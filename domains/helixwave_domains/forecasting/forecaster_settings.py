@@ -9,12 +9,21 @@ from helixwave_domains.forecasting.forecasters import FORECASTERS
 
 
 def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a registered forecaster from words such as `context=336`.
+    """Arguments of a registered forecaster from words such as `context=336` or, inside one, `training.epochs=3`.
 
     Raises:
         InputError: a word is no `key=value`, an unknown name or argument, or a value of the wrong type.
     """
-    settings = dict(map(_setting, words))
+    settings: dict[str, Any] = {}
+    for word in words:
+        path, value = _setting(word)
+        *outer, last = path.split(".")
+        place = settings
+        for key in outer:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{word}: {key} has a value already. Expected each argument once")
+        place[last] = value
     FORECASTERS.check("--model", {"name": name, **settings})
     return settings
 

@@ -120,7 +120,10 @@ def test_settings():
         "individual": True,
         "interval": "conformal",
     }
+    nested = read_settings("nlinear", ["training.epochs=3", "training.lr=1e-4"])
+    assert nested == {"training": {"epochs": 3, "lr": 1e-4}}
     for words, message in [
+        (["context=3", "context.x=3"], "context.x=3: context has a value already. Expected each argument once"),
         (["context"], "cannot read 'context'. Expected key=value, as in context=336"),
         (["contxt=3"], "--model .nlinear.: unknown key 'contxt'. Did you mean 'context'?"),
         (["context=far"], "--model .nlinear.: context is 'far', expected int"),
