@@ -15,7 +15,15 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/models.md", "docs/operators.md", "docs/variants.md", "docs/embedding.md"]
+    "page",
+    [
+        "README.md",
+        "docs/models.md",
+        "docs/operators.md",
+        "docs/variants.md",
+        "docs/embedding.md",
+        "docs/forecasting.md",
+    ],
 )
 def test_examples_run(page: str) -> None:
     failed, tried = doctest.testfile(str(README.parent / page), module_relative=False, encoding="utf-8")

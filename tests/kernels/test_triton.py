@@ -181,7 +181,7 @@ SMALL_TILES = ["--chunk", "16", "--size", "K=16", "V=16", "P=16", "N=16"]
 
 @pytest.mark.parametrize("target", ["90:bfloat16", "80:float32"])
 def test_compiles_to_ptx(target):
-    """The default variants, forward and backward, in small tiles; test_compiles_to_machine_code has all in full size."""
+    """The default variants, forward and backward, in small tiles; test_compiles_to_machine_code: full size."""
     names = [op.__name__ for op in IN_TRITON]
     lines = compile_lines(*names, "--first", "--target", target, *SMALL_TILES)
     for name in names:

@@ -1,6 +1,6 @@
 """sktime's own checks of our estimators: how many pass, and what they take.
 
-    python -m helixwave_domains.forecasting.estimators.sktime_checks NLinearForecaster BackboneForecaster
+python -m helixwave_domains.forecasting.estimators.sktime_checks NLinearForecaster BackboneForecaster
 """
 
 import sys

@@ -14,8 +14,6 @@ from helixwave.checkpoint import load, save
 from helixwave.cli import main
 from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
-from helixwave.pretrained.families import FAMILIES
-from helixwave.registry import MODELS
 from helixwave_domains.forecasting.published.tirex import TiRex
 from helixwave_domains.forecasting.published.tirex_checkpoint import TiRexZero
 from torch import Tensor
@@ -26,12 +24,6 @@ INNER = 64  # 2.6667 D, rounded up
 LEVELS = [0.1, 0.5, 0.9]
 NAN = torch.nan
 Tensors = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES._local, "tirex", TiRexZero)
-    monkeypatch.setitem(MODELS._local, "tirex", TiRex)
 
 
 # the formulas, in float64
