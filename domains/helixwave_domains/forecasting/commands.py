@@ -10,7 +10,7 @@ from helixwave.errors import InputError
 from helixwave.option_groups import grouped
 
 from helixwave_domains.forecasting import options
-from helixwave_domains.forecasting.frame_options import Cells, Columns, Repairs
+from helixwave_domains.forecasting.frame_options import Cells, Columns, Repairs, frame_name
 from helixwave_domains.forecasting.options import Model
 
 Strategy = StrEnum("Strategy", ["refit", "update", "once"])
@@ -53,9 +53,9 @@ def forecast(
     from helixwave_domains.forecasting.forecast_files import Places
     from helixwave_domains.forecasting.forecast_request import Request
 
-    if load and settings:
+    if load and (settings or model.name or model.season):
         raise InputError(
-            f"{settings[0]}: the model in {load} keeps the arguments that it was fitted with. Leave it out"
+            f"--load {load}: the model is used as it was fitted. Leave out --model, --season and KEY=VALUE"
         )
     places = Places(out or _here(input, "forecast.csv"), picture, weights, save)
     places.expect_free(input, overwrite)
@@ -106,7 +106,7 @@ def backtest(
 
 def _here(source: Path, ending: str) -> Path:
     """A file in this folder that is named after the input."""
-    return Path(f"{source.name.partition('.')[0]}.{ending}")
+    return Path(f"{frame_name(source)}.{ending}")
 
 
 def _expect_installed() -> None:

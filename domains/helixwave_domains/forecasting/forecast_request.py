@@ -70,6 +70,11 @@ class Request:
             repair = FrameRepair(read_frame(self.path, self.columns, self.cells), self.repairs)
             return Source(self.path, repair.panel(ahead), repair.done, repair.notes)
 
+    @property
+    def name(self) -> str:
+        """Of the forecaster."""
+        return self.model.name or "nlinear"
+
     def season(self, source: Source, held_out: int = 0) -> int:
         """Steps of a season; where nobody says, that of the frequency, if each series has two of them to learn from."""
         if self.model.season is not None:
@@ -86,10 +91,9 @@ class Request:
         Raises:
             InputError: an unknown name or argument, or it has no intervals and some are asked for.
         """
-        name = self.model.name
-        forecaster = build(name, read_settings(name, self.words), season)
+        forecaster = build(self.name, read_settings(self.name, self.words), season)
         if self.model.coverages and not forecaster.has_quantiles:
-            raise InputError(f"{name} has no intervals. Leave out --interval, or take another --model")
+            raise InputError(f"{self.name} has no intervals. Leave out --interval, or take another --model")
         return forecaster
 
     def coverages(self, forecaster: PanelForecaster) -> list[float]:

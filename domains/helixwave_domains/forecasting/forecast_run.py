@@ -18,7 +18,7 @@ from helixwave_domains.forecasting.estimators.storage import load_forecaster, sa
 from helixwave_domains.forecasting.forecast_files import Places, backtest_table, forecast_table, write_table
 from helixwave_domains.forecasting.forecast_metrics import LEVELS, levels_of
 from helixwave_domains.forecasting.forecast_request import Request, Source
-from helixwave_domains.forecasting.panel_forecaster import PanelForecaster
+from helixwave_domains.forecasting.panel_forecaster import PanelForecaster, takes_season
 from helixwave_domains.forecasting.time_grid import shown
 
 
@@ -28,7 +28,7 @@ def run_forecast(request: Request, source: Source, places: Places, load: Path | 
     if load:
         forecaster = PanelForecaster(load_forecaster(load), str(load))
     else:
-        forecaster = request.forecaster(request.season(source))
+        forecaster = request.forecaster(_season(request, source))
     _expect_able(forecaster, places)
     coverages = request.coverages(forecaster)
     levels = levels_of(coverages)
@@ -70,6 +70,15 @@ def run_backtest(request: Request, source: Source, plan: Plan, places: Places) -
     _say(source)
     show_errors(result, forecaster.name, coverages)
     print(*places.paths, sep="\n")
+
+
+def _season(request: Request, source: Source) -> int:
+    """Of a model that has one."""
+    if takes_season(request.name):
+        return request.season(source)
+    if request.model.season is not None:
+        raise InputError(f"{request.name} has no season. Leave out --season")
+    return 1
 
 
 def _draw(path: Path, picture: Callable[[Any], Picture]) -> None:

@@ -1,9 +1,13 @@
 """How a frame is read: what its columns are, how its cells are written, and what is done about its flaws."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 JoinedBy: TypeAlias = Literal["mean", "sum", "last"]
+
+
+_ENDINGS = {".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq"}
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,11 @@ class Repairs:
     gaps: Literal["error", "fill"] = "error"
     missing: Literal["error", "interpolate", "keep"] = "error"
     ends: Literal["error", "missing", "own"] = "error"
+
+
+def frame_name(path: Path) -> str:
+    """The name of a file without the endings that frames have."""
+    name = Path(path.name)
+    while name.suffix.lower() in _ENDINGS:
+        name = name.with_suffix("")
+    return str(name)

@@ -104,11 +104,7 @@ class FrameRepair:
         frequency = Frequency.parse(self.how.frequency)
         longest = max(rows, key=len)
         if (frequency.unit == "n") != (longest.times.dtype.kind != "M"):
-            kind = (
-                "a length of time, and times are whole numbers"
-                if frequency.unit != "n"
-                else "a number, and times are not"
-            )
+            kind = "a number, and times are not" if frequency.unit == "n" else "a time, and times are whole numbers"
             raise InputError(f"{self.frame.table.path}: --freq {self.how.frequency} is {kind}")
         return frequency if self.how.resample else frequency.anchored(longest.times[0])
 

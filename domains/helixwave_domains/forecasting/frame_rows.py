@@ -8,7 +8,7 @@ import numpy as np
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
-from helixwave_domains.forecasting.frame_options import Cells, Columns
+from helixwave_domains.forecasting.frame_options import Cells, Columns, frame_name
 from helixwave_domains.forecasting.frames import Table, read_table
 from helixwave_domains.forecasting.panels import Floats
 from helixwave_domains.forecasting.time_grid import Times
@@ -80,7 +80,7 @@ def read_frame(path: Path, columns: Columns, cells: Cells | None = None) -> Fram
     if not columns.targets:
         columns = replace(columns, targets=tuple(table.columns_of_numbers(columns.named)))
     whole = Rows(
-        path.name.partition(".")[0],
+        frame_name(path),
         np.arange(len(table.frame)),
         table.times(columns.time),
         table.numbers(columns.targets),

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 from helixwave_domains.forecasting.csv_text import CsvText
 from helixwave_domains.forecasting.frame_options import Cells
 from helixwave_domains.forecasting.panels import Floats
-from helixwave_domains.forecasting.time_grid import Times
+from helixwave_domains.forecasting.time_grid import Times, shown
 
+_LISTED = 20
 _MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "#N/A", "<NA>"]
+# the basic form of ISO 8601
+_BASIC_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 _WITH_COMMA = r"[+-]?\d*,\d+"
 _WITH_THOUSANDS = r"[+-]?\d{1,3}(?:([.,' ])\d{3}(?:\1\d{3})*)(?:[.,]\d*)?"
 _WITH_ZONE = r"\d(?:Z|[+-]\d\d:?\d\d)$"
@@ -55,7 +59,9 @@ class Table:
         known = list(self.frame.columns)
         for name in names:
             if name not in known:
-                raise InputError(f"{self.path}: no column {name!r}. {nearest(name, known)}")
+                # a wide frame has hundreds
+                likely = known if len(known) <= _LISTED else get_close_matches(name, known, _LISTED, cutoff=0)
+                raise InputError(f"{self.path}: no column {name!r}. {nearest(name, likely)}")
 
     def columns_of_numbers(self, others: Iterable[str]) -> list[str]:
         """All that have a name, hold at least as many numbers as text, and are none of these others."""
@@ -89,13 +95,14 @@ class Table:
         """
         column = self._filled(name)
         time_format = self.cells.time_format
-        if pd.api.types.is_integer_dtype(column.dtype) and time_format is None:
-            return column.to_numpy(np.int64)
         if not pd.api.types.is_datetime64_any_dtype(column.dtype):
             text = column.astype(str).str.strip()
-            if time_format is None and text.str.fullmatch(r"-?\d{1,18}").all():
+            is_date = text.str.fullmatch(_BASIC_DATE).all()
+            if time_format is None and not is_date and text.str.fullmatch(r"-?\d{1,18}").all():
                 return text.astype(np.int64).to_numpy()
             column = self._parsed(name, text)
+            if time_format is None and is_date:
+                self.notes.append(f"times of column {name!r} are read as dates, such as {shown(column[0].to_numpy())}")
         if column.dt.tz is not None:
             self.notes.append(f"times of column {name!r} have a zone and are written in UTC")
             column = column.dt.tz_convert(None)
@@ -139,8 +146,9 @@ class Table:
         """NaN for what is no number."""
         column = self.frame[name]
         if not pd.api.types.is_numeric_dtype(column.dtype):
-            if self.cells.decimal != ".":
-                column = column.astype(str).str.replace(self.cells.decimal, ".")
+            if self.cells.decimal == ",":
+                # 1.234 is no number then
+                column = column.astype(str).str.translate({ord(","): ".", ord("."): ","})
             column = pd.to_numeric(column, errors="coerce")
         return column.to_numpy(np.float64, na_value=np.nan, copy=True)
 

@@ -26,13 +26,13 @@ class Model(NamedTuple):
 
     Args:
         horizon: steps.
-        name: of a registered forecaster.
+        name: of a registered forecaster; None: nlinear, or that of a fitted model.
         coverages: of central intervals; None: 0.9 if the model has intervals.
         season: steps; None: by the frequency.
     """
 
     horizon: int
-    name: str
+    name: str | None
     coverages: list[float] | None
     season: int | None
 
@@ -40,8 +40,9 @@ class Model(NamedTuple):
 def model(
     horizon: Annotated[int, typer.Option(min=1, help="Steps to forecast.", rich_help_panel=_MODEL)],
     model: Annotated[
-        str, typer.Option(help="A registered forecaster, such as nlinear or seasonal_naive.", rich_help_panel=_MODEL)
-    ] = "nlinear",
+        str | None,
+        typer.Option(help="A registered forecaster, such as seasonal_naive. Default: nlinear.", rich_help_panel=_MODEL),
+    ] = None,
     interval: Annotated[
         list[float] | None,
         typer.Option(help="Coverage of a central interval; repeat it for more. Default: 0.9.", rich_help_panel=_MODEL),

@@ -140,3 +140,8 @@ def build(name: str, settings: Mapping[str, Any], season: int) -> PanelForecaste
     known = FORECASTERS.signature(name).parameters
     given = {key: value for key, value in {"random_state": 0, "sp": season}.items() if key in known}
     return PanelForecaster(FORECASTERS.build({"name": name, **given, **settings}), name)
+
+
+def takes_season(name: str) -> bool:
+    """Whether a registered forecaster has the argument `sp`, as sktime calls the steps of a season."""
+    return "sp" in FORECASTERS.signature(name).parameters

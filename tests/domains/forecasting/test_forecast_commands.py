@@ -32,7 +32,6 @@ class Plain(SeasonalNaiveForecaster):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(FORECASTERS._local, "seasonal_naive", SeasonalNaiveForecaster)
     monkeypatch.setitem(FORECASTERS._local, "plain", Plain)
     pd.DataFrame(Y, index=HOURS.rename("when"), columns=["a", "b"]).to_csv("wide.csv")
     parts = [pd.DataFrame({"id": f"s{k}", "when": HOURS[k:], "y": Y[k:, k], "x": Y[k:, 1 - k]}) for k in (0, 1)]
@@ -165,7 +164,10 @@ def test_saved_model_goes_on(done, refused, here):
     loaded = ("forecast", "longer.csv", "--load", "model", "-o", "no.csv", "--time", "when")
     assert refused(*loaded, "--horizon", 4) == "model was fitted to forecast 3 steps, not 4. Take --horizon 3"
     assert "model was fitted to a, b, the targets are a" in refused(*loaded, "--horizon", 3, "--target", "a")
-    assert "context=2: the model in model keeps the arguments" in refused(*loaded, "--horizon", 3, "context=2")
+    for words in (["context=2"], ["--model", "linear"], ["--season", 3]):
+        assert refused(*loaded, "--horizon", 3, *words) == (
+            "--load model: the model is used as it was fitted. Leave out --model, --season and KEY=VALUE"
+        )
     assert "no/config.json: not there" in refused(*loaded[:3], "no", *loaded[4:], "--horizon", 3)
 
 
@@ -197,12 +199,13 @@ def test_model_without_intervals(done, refused):
         (["--interval", "90"], "--interval is 90, expected more than 0 and less than 1, such as 0.9"),
         (["--target", "c"], "wide.csv: no column 'c'. Known: a, b, when."),
         (["contxt=3"], "--model (nlinear): unknown key 'contxt'. Did you mean 'context'?"),
-        (["--model", "nliner"], "--model: no forecaster named 'nliner'. Did you mean 'nlinear'?"),
+        (["--model", "nliner"], "no forecaster named 'nliner'. Did you mean 'nlinear'?"),
         (
             ["--horizon", "240"],
             "wide.csv: the series has 240 steps, expected more than the 240 that are to be forecast.",
         ),
         (["interval=wide"], "interval='wide'"),
+        (["--season", "24"], "nlinear has no season. Leave out --season"),
     ],
 )
 def test_refused(refused, words, message):

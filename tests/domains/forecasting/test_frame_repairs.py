@@ -125,7 +125,7 @@ def test_frequency_that_is_named(repair, refused):
     )
     assert refused(lines, resample="mean") == "--resample makes steps of a length. Add --freq, as in --freq D"
     assert refused(lines, frequency="2") == "x.csv: --freq 2 is a number, and times are not"
-    assert refused("1 1\n2 2", frequency="h") == "x.csv: --freq h is a length of time, and times are whole numbers"
+    assert refused("1 1\n2 2", frequency="h") == "x.csv: --freq h is a time, and times are whole numbers"
 
 
 def test_short_and_empty(repair, refused):

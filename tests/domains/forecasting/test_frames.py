@@ -101,12 +101,17 @@ def test_columns_that_are_not_forecast_are_said(write):
         (["31.01.2024", "01.02.2024"], "%d.%m.%Y", ["2024-01-31", "2024-02-01"]),
         (["20240131", "20240201"], "%Y%m%d", ["2024-01-31", "2024-02-01"]),
         (["2024-01-31", "2024-01-31 06:00"], None, ["2024-01-31", "2024-01-31T06:00"]),
+        (["20240131", "20240201"], None, ["2024-01-31", "2024-02-01"]),
     ],
 )
 def test_times(write, cells, time_format, expected):
     table = read_table(write(f"t,a\n{cells[0]},1\n{cells[1]},2\n"), Cells(time_format=time_format), ["t"])
     np.testing.assert_array_equal(table.times("t"), np.asarray(expected, dtype="datetime64[us]"))
-    assert bool(table.notes) == (cells[0][-1] == "Z")
+    said = {
+        "2024-01-31T22:00Z": ["times of column 't' have a zone and are written in UTC"],
+        "20240131": ["times of column 't' are read as dates, such as 2024-01-31"],
+    }
+    assert table.notes == ([] if time_format else said.get(cells[0], []))
 
 
 @pytest.mark.parametrize(
@@ -150,6 +155,18 @@ def test_times(write, cells, time_format, expected):
 )
 def test_refused(write, content, message):
     assert message in refused(write(content))
+
+
+def test_thousands_are_no_fractions(write):
+    message = "line 2: a is '1.234', expected a number. Write numbers without separators of thousands"
+    assert message in refused(write("t;a\n1;1.234\n2;1,5\n"), Columns("t", targets=("a",)), Cells(decimal=","))
+
+
+def test_only_likely_names_of_many(write):
+    header = ",".join(["t", *(f"sensor{i}" for i in range(300))])
+    message = refused(write(f"{header}\n{','.join(['1'] * 301)}\n"), Columns("t", targets=("sensr7",)))
+    assert message.startswith("x.csv: no column 'sensr7'. Did you mean 'sensor7'? Known: ")
+    assert message.count(",") < 30
 
 
 def test_refused_columns(write, tmp_path):
