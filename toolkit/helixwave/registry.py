@@ -139,4 +139,5 @@ MODELS = Registry("model", provided=frozenset({"backbone", "classes", "predicts"
 DATA = Registry("dataset")
 BASELINES = Registry("baseline")
 OBJECTIVES = Registry("objective", provided=frozenset({"classes", "vocabulary"}))
+FORECASTERS = Registry("forecaster")
 COMMANDS = Registry("command")

@@ -10,10 +10,10 @@ import torch
 from helixwave.console import console
 from helixwave.data import Picture
 from helixwave.errors import InputError
+from helixwave.registry import FORECASTERS
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helixwave_domains.forecasting.forecasters import FORECASTERS
 from helixwave_domains.forecasting.long_horizon import LongHorizon
 from helixwave_domains.forecasting.published_errors import PUBLISHED, best_linear, verdict
 from helixwave_domains.forecasting.window_statistics import Floats

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from helixwave.errors import InputError
-
-from helixwave_domains.forecasting.forecasters import FORECASTERS
+from helixwave.registry import FORECASTERS
 
 
 def read_settings(name: str, words: Sequence[str]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from helixwave.errors import InputError
+from helixwave.registry import FORECASTERS
 
 from helixwave_domains.forecasting.estimators.frames import forecast_array, future_frame, sktime_frames
-from helixwave_domains.forecasting.forecasters import FORECASTERS
 from helixwave_domains.forecasting.panels import Floats, Panel
 
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from helixwave.errors import InputError
+from helixwave.option_groups import grouped
 
 from helixwave_domains.genomics import options
-from helixwave_domains.genomics.options import Alleles, grouped
+from helixwave_domains.genomics.options import Alleles
 
 if TYPE_CHECKING:
     from helixwave_domains.genomics.filling import Task

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 pytest.importorskip("sktime")
 import pandas as pd
+from helixwave.registry import FORECASTERS
 from helixwave_domains.forecasting import NLinearForecaster
 from helixwave_domains.forecasting.commands import backtest, forecast
 from helixwave_domains.forecasting.estimators.seasonal_naive import SeasonalNaiveForecaster
-from helixwave_domains.forecasting.forecasters import FORECASTERS
 
 SMALL = ("context=24", "ridge=0.1")
 HOURS = pd.date_range("2024-01-01", periods=240, freq="h")

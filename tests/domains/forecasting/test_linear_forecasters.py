@@ -122,6 +122,27 @@ def test_exogenous_variables_matter():
     assert ((with_it - y[200:]) ** 2).mean().item() < ((without - y[200:]) ** 2).mean().item() / 4
 
 
+def test_a_static_variable_tells_the_series_of_a_panel_apart():
+    """Two kinds of series, one rising and one falling after noise that says nothing of it."""
+    rng = np.random.default_rng(0)
+    index = pd.date_range("2024-01-01", periods=60, freq="h")
+    signs = [1, -1, 1, -1, 1, -1]
+    y = pd.concat(
+        {f"s{i}": pd.DataFrame({"y": rng.normal(size=60) + 3 * sign}, index) for i, sign in enumerate(signs)},
+        names=["id", "time"],
+    )
+    X = pd.concat(
+        {
+            f"s{i}": pd.DataFrame({"kind": float(sign)}, pd.date_range("2024-01-01", periods=62, freq="h"))
+            for i, sign in enumerate(signs)
+        },
+        names=["id", "time"],
+    )
+    settings = {"context": 4, "standardise": False, "ridge": 1e-3}
+    fitted = LinearForecaster(**settings).fit(y, X=X.loc[y.index], fh=[1, 2])
+    assert np.abs(fitted.maps_[0][0].exogenous).min() > 1
+
+
 def test_exogenous_columns_are_taken_by_name():
     y, X = series(100), series(105, 2, seed=5)
     forecaster = NLinearForecaster(context=12).fit(y, X=X[:100], fh=range(1, 6))
@@ -220,6 +241,8 @@ def wrong(**settings):
     [
         (wrong(), series(5), range(1, 10), "the longest series has 5 steps, and 9 are to be forecast"),
         (wrong(), series(50).assign(c0=np.nan), [1], "column 0 holds missing values alone"),
+        (wrong(context=0), series(50), [1], "context is 0, expected at least 1"),
+        (wrong(validation=1.5), series(50), [1], "validation is 1.5, expected a share below 1"),
         (wrong(interval="normal"), series(50), [1], "interval='normal': there are 'gaussian', 'conformal'"),
         (wrong(solver="adam"), series(50), [1], "solver='adam': there are 'exact' and 'sgd'"),
     ],

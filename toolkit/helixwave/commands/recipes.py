@@ -11,9 +11,16 @@ from rich.table import Table
 from helixwave.commands.train import OverridesArgument, RecipeArgument
 from helixwave.errors import InputError
 from helixwave.recipe import choices, load_recipe, recipe_names, summary, to_yaml
-from helixwave.registry import BASELINES, BLOCKS, DATA, MODELS, OBJECTIVES, Registry
+from helixwave.registry import BASELINES, BLOCKS, DATA, FORECASTERS, MODELS, OBJECTIVES, Registry
 
-REGISTRIES = {"blocks": BLOCKS, "models": MODELS, "datasets": DATA, "baselines": BASELINES, "objectives": OBJECTIVES}
+REGISTRIES = {
+    "blocks": BLOCKS,
+    "models": MODELS,
+    "datasets": DATA,
+    "baselines": BASELINES,
+    "objectives": OBJECTIVES,
+    "forecasters": FORECASTERS,
+}
 _WIDTH, _LENGTH = 128, 1024
 _LEGEND = (
     f"For d_model={_WIDTH} and one sequence of {_LENGTH:,} positions. state: numbers handed on for each sequence; "
@@ -26,7 +33,7 @@ def list_parts(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.recipes,  # type: ignore[attr-defined]
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With blocks: what each of them costs.")] = False,
 ) -> None:
-    """List what is there: recipes, backbones, blocks, models, data sets, baselines, objectives.
+    """List what is there: recipes, backbones, blocks, models, data sets, baselines, objectives, forecasters.
 
     Example: helixwave list blocks --verbose
     """

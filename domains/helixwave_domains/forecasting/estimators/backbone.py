@@ -236,7 +236,8 @@ class BackboneForecaster(NetworkForecaster):
                 raise InputError("pretraining has to know how far forecasts go: pass fh, as to fit")
             horizon = int(relative_steps(fh, series[0].times[-1:]).max())
             self.context_, self.horizon_ = self._sizes(series, horizon)
-        scaled = [self._prepared(each, Scale.of(each, self.standardise)) for each in series]
+        scales = Scale.of(series, self.standardise)
+        scaled = [self._prepared(each, scale) for each, scale in zip(series, scales, strict=True)]
         self.inputs_, self.least_context_ = self._inputs(scaled), self._least_context(scaled)
         train, held_out = self._split(scaled)
         other = copy.copy(self)

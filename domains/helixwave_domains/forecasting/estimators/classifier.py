@@ -143,7 +143,8 @@ def _arrays(X: list[pd.DataFrame]) -> list[Floats]:
 
 def _scale(values: Floats) -> Scale:
     nothing = np.zeros((len(values), 0))
-    return Scale.of(Series((), pd.RangeIndex(len(values)), values, nothing), standardise=True)
+    (scale,) = Scale.of([Series((), pd.RangeIndex(len(values)), values, nothing)], standardise=True)
+    return scale
 
 
 def _held_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

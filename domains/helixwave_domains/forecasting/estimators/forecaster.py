@@ -56,11 +56,11 @@ class Scale(NamedTuple):
     exogenous_std: Floats
 
     @classmethod
-    def of(cls, series: Series, standardise: bool) -> "Scale":
-        C, K = series.values.shape[1], series.exogenous.shape[1]
-        if not standardise:
-            return cls(np.zeros(C), np.ones(C), np.zeros(K), np.ones(K))
-        return cls(*_location_and_spread(series.values), *_location_and_spread(series.exogenous))
+    def of(cls, panel: Sequence[Series], standardise: bool) -> "list[Scale]":
+        """Those of each series; exogenous variables have one for all, so that what tells series apart stays."""
+        exogenous = np.concatenate([each.exogenous for each in panel])
+        shared = _location_and_spread(exogenous, standardise)
+        return [cls(*_location_and_spread(each.values, standardise), *shared) for each in panel]
 
     def apply(self, series: Series) -> Series:
         """The series without its unit."""
@@ -69,8 +69,10 @@ class Scale(NamedTuple):
         return Series(series.key, series.times, values, exogenous)
 
 
-def _location_and_spread(values: Floats) -> tuple[Floats, Floats]:
+def _location_and_spread(values: Floats, standardise: bool) -> tuple[Floats, Floats]:
     """Mean and population standard deviation of what is known, 0 and 1 where nothing is or all is equal."""
+    if not standardise:
+        return np.zeros(values.shape[1]), np.ones(values.shape[1])
     known = ~np.isnan(values)
     count = np.maximum(known.sum(0), 1)
     mean = np.where(known, values, 0).sum(0) / count
@@ -172,7 +174,8 @@ class WindowForecaster(BaseForecaster):
             self._take(known, series)
         else:
             self.context_, self.horizon_ = self._sizes(series, int(relative_steps(fh, self.cutoff).max()))
-            self.scales_ = {each.key: Scale.of(each, self.standardise) for each in series}
+            scales = Scale.of(series, self.standardise)
+            self.scales_ = {each.key: scale for each, scale in zip(series, scales, strict=True)}
             self._learn([self._scaled(each) for each in series])
         self.histories_ = {each.key: each.last(self._remembered()) for each in series}
         return self
@@ -193,6 +196,10 @@ class WindowForecaster(BaseForecaster):
         return {"sizes": np.array([self.context_, self.horizon_]), **named}
 
     def _check(self, series: list[Series]) -> None:
+        if self._longest_context < 1:
+            raise InputError(f"context is {self._longest_context}, expected at least 1")
+        if self.validation < 0 or (not isinstance(self.validation, int) and self.validation >= 1):
+            raise InputError(f"validation is {self.validation}, expected a share below 1 or a number of steps")
         if self.interval not in ERRORS:
             raise InputError(f"interval={self.interval!r}: there are {', '.join(map(repr, ERRORS))}")
         for each in series:

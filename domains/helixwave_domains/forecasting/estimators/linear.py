@@ -110,7 +110,8 @@ class ExactLinear(WindowForecaster):
             width = context + self.pretrained_horizon_
         else:
             width = before[0].width
-        scaled = [self._prepared(each, Scale.of(each, self.standardise)) for each in series]
+        scales = Scale.of(series, self.standardise)
+        scaled = [self._prepared(each, scale) for each, scale in zip(series, scales, strict=True)]
         self.pretrained_statistics_ = _total(before, self._statistics(scaled, width))
         return self
 

@@ -14,10 +14,10 @@ import torch
 from helixwave.checkpoint import load_tensors, save_tensors
 from helixwave.errors import InputError
 from helixwave.files import atomic_write
+from helixwave.registry import FORECASTERS
 from numpy.typing import NDArray
 
 from helixwave_domains.forecasting.estimators.forecaster import WindowForecaster, learnt
-from helixwave_domains.forecasting.forecasters import FORECASTERS
 
 FORMAT = "helixwave-forecaster-1"
 CONFIG, TENSORS = "config.json", "model.safetensors"
