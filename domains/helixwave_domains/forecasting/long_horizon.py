@@ -150,7 +150,7 @@ class LongHorizon:
 
 def _errors(difference: NDArray[np.floating]) -> Floats:
     squares = np.einsum("nhc,nhc->n", difference, difference)
-    sums = np.stack([squares, np.abs(difference).sum((1, 2))], axis=1)
+    sums = np.stack([squares, np.abs(difference, out=difference).sum((1, 2))], axis=1)
     return sums.astype(np.float64) / difference[0].size
 
 

@@ -4,7 +4,7 @@ import pytest
 from helixwave_domains.forecasting.estimators.sktime_checks import check
 
 
-@pytest.mark.parametrize("name", ["NLinearForecaster"])
+@pytest.mark.parametrize("name", ["NLinearForecaster", "BackboneForecaster"])
 def test_passes_all_checks_of_sktime(name):
     found = check(name)
     assert not found.failures

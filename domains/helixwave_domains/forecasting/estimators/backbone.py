@@ -13,7 +13,7 @@ from sktime.forecasting.base import ForecastingHorizon
 
 from helixwave_domains.forecasting.backbone_network import BackboneNetwork
 from helixwave_domains.forecasting.conformal import Errors
-from helixwave_domains.forecasting.estimators.forecaster import Scale, Windows, relative_steps
+from helixwave_domains.forecasting.estimators.forecaster import Scale, relative_steps
 from helixwave_domains.forecasting.estimators.network import Calendar, Inputs, NetworkForecaster, settings_of
 from helixwave_domains.forecasting.estimators.panel import Series, filled, read_panel
 from helixwave_domains.forecasting.forecast_outputs import Gaussian, Output, Point, Quantiles
@@ -167,12 +167,6 @@ class BackboneForecaster(NetworkForecaster):
         """Values stay missing, which the network is told."""
         scaled = scale.apply(series)
         return replace(scaled, exogenous=filled(scaled.exogenous))
-
-    def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
-        """Targets that are missing are interpolated, so that each step has an error."""
-        windows, _ = super()._windows(series, starts)
-        _, targets = super()._windows(replace(series, values=filled(series.values)), starts)
-        return windows, targets
 
     def _recent(self, history: Series) -> Series:
         """The scaled context of a forecast; what is before a shorter series is missing."""

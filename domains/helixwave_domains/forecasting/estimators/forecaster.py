@@ -83,7 +83,7 @@ def _location_and_spread(values: Floats, standardise: bool) -> tuple[Floats, Flo
 class Labels(Sequence[pd.Index]):
     """Labels of time of windows that begin at these steps, cut out when they are asked for: few models are."""
 
-    def __init__(self, times: pd.Index, starts: list[int], length: int):
+    def __init__(self, times: pd.Index, starts: NDArray[np.int64], length: int):
         self.times, self.starts, self.length = times, starts, length
 
     def __len__(self) -> int:
@@ -253,23 +253,27 @@ class WindowForecaster(BaseForecaster):
             starts = chosen[(chosen >= before) & (chosen < before + count)] - before
             before += count
             if len(starts):
-                windows, targets = self._windows(_single(each), starts.tolist())
-                errors.append(targets - self._forecast(windows))
+                read = _single(each)
+                # a target that is missing is interpolated, so that each step has an error
+                targets = self._targets(filled(read.values), starts)
+                errors.append(targets - self._forecast(self._windows(read, starts)))
         return ERRORS[self.interval].of(np.concatenate(errors))
 
     def _assumed_errors(self, n_channel: int) -> Errors:
         """Errors where no series has a window of its own, which takes a pretrained forecaster."""
         raise NotImplementedError(f"{type(self).__name__} has learnt nothing of errors before the fit")
 
-    def _windows(self, series: Series, starts: list[int]) -> tuple[Windows, Floats]:
-        """Windows of a series that begin at these steps, and what came."""
+    def _targets(self, values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+        """What came after the contexts that begin at these steps, `[n, H, C]`."""
+        return _stretches(values, self.horizon_, starts + self.context_)
+
+    def _windows(self, series: Series, starts: NDArray[np.int64]) -> Windows:
+        """What a model reads of the windows of a series that begin at these steps."""
         L, H = self.context_, self.horizon_
-        ahead = [start + L for start in starts]
+        ahead = starts + L
         times = (Labels(series.times, begins, n) for begins, n in ((starts, L), (ahead, H)))
-        (context, target), (past, future) = (
-            (_stretches(of, L, starts), _stretches(of, H, ahead)) for of in (series.values, series.exogenous)
-        )
-        return Windows(context, past, future, *times), target
+        past, future = _stretches(series.exogenous, L, starts), _stretches(series.exogenous, H, ahead)
+        return Windows(_stretches(series.values, L, starts), past, future, *times)
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
         news = read_panel(y, self._ordered(X))
@@ -326,7 +330,7 @@ class WindowForecaster(BaseForecaster):
     def predict_windows(self, y: pd.DataFrame, at_once: int = 128) -> Iterator[tuple[Singles, Singles]]:
         """Forecasts of every window of another stretch of a fitted series, and what came, as a backtest needs them.
 
-        Nothing is learnt from `y`. Missing values in it are filled as in a fit.
+        Nothing is learnt from `y`. Missing values are read as in a fit, and stay missing in what came.
 
         Args:
             y: one series with the columns of the fit.
@@ -342,10 +346,11 @@ class WindowForecaster(BaseForecaster):
         std, mean, values = (x.astype(np.float32) for x in (scale.std, scale.mean, series.values))
         count = len(series) - self.context_ - self.horizon_ + 1
         for start in range(0, count, at_once):
-            starts = list(range(start, min(start + at_once, count)))
-            windows, _ = self._windows(read, starts)
-            target = _stretches(values, self.horizon_, [start + self.context_ for start in starts])
-            yield np.asarray(self._forecast(windows) * std + mean, dtype=np.float32), target
+            starts = np.arange(start, min(start + at_once, count))
+            forecast = np.asarray(self._forecast(self._windows(read, starts)), dtype=np.float32)
+            forecast *= std
+            forecast += mean
+            yield forecast, self._targets(values, starts)
 
     def _recent(self, history: Series) -> Series:
         """The scaled context of a forecast; before a shorter series its first value is repeated."""
@@ -372,7 +377,7 @@ def _single(series: Series) -> Series:
     return replace(series, values=series.values.astype(np.float32), exogenous=series.exogenous.astype(np.float32))
 
 
-def _stretches(values: NDArray[Any], length: int, starts: list[int]) -> NDArray[Any]:
+def _stretches(values: NDArray[Any], length: int, starts: NDArray[np.int64]) -> NDArray[Any]:
     """Rows from each start on, `[n, length, C]`; in memory time is last, as products over time want it."""
     return np.lib.stride_tricks.sliding_window_view(values, length, axis=0)[starts].transpose(0, 2, 1)
 

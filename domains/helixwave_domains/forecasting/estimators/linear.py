@@ -1,7 +1,6 @@
 """The linear family as sktime forecasters: solved exactly, or trained by the published recipe."""
 
 from abc import abstractmethod
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -94,7 +93,7 @@ class ExactLinear(WindowForecaster):
         context = windows.context.transpose(0, 2, 1)  # [N, C, L]
         groups = [context] if len(self.maps_) == 1 else np.split(context, len(self.maps_), axis=1)
         each = [_mean_forecast(maps, part, windows) for maps, part in zip(self.maps_, groups, strict=True)]
-        return np.concatenate(each, axis=1).transpose(0, 2, 1)
+        return (each[0] if len(each) == 1 else np.concatenate(each, axis=1)).transpose(0, 2, 1)
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: ForecastingHorizon | None = None) -> Self:
         """Gather the statistics of other series, which those of a fit add to."""
@@ -154,8 +153,9 @@ def _total(known: list[WindowStatistics] | None, added: list[WindowStatistics]) 
 def _mean_forecast(maps: list[LinearMap], context: Floats, windows: Windows) -> Floats:
     """The mean over maps `[N, C, H]` of contexts `[N, C, L]`; each reads the last part that it needs."""
     past, future = windows.past[:, None], windows.future[:, None]
-    total = sum(m(context[..., -m.context :], past[:, :, -m.context :], future) for m in maps)
-    return total if len(maps) == 1 else total / len(maps)  # type: ignore[return-value]
+    each = [m(context[..., -m.context :], past[:, :, -m.context :], future) for m in maps]
+    mean: Floats = each[0] if len(each) == 1 else np.mean(each, axis=0)
+    return mean
 
 
 class _OneMap(ExactLinear):
@@ -204,17 +204,17 @@ class _OneMap(ExactLinear):
     def _train(self, train: list[Series], held_out: list[Series]) -> None:
         """By gradient descent; as published, what is held out only chooses the epoch."""
         from helixwave_domains.forecasting import published_training
+        from helixwave_domains.forecasting.estimators.network import settings_of
 
         if train[0].exogenous.shape[1]:
             raise InputError("solver='sgd' has no exogenous variables: solver='exact' takes them")
-        training = replace(published_training.PUBLISHED, seed=self.random_state or 0, **(self.training or {}))
         maps = published_training.train(
             self.kind,
             *([each.values for each in part] for part in (train, held_out)),
             context=self.context_,
             horizon=self.horizon_,
             individual=self.individual,
-            training=training,
+            training=settings_of(self, published_training.PUBLISHED),
         )
         self.maps_ = [[each] for each in maps]
         self.errors_ = self._measure(held_out or train)

@@ -162,8 +162,8 @@ class NetworkForecaster(WindowForecaster):
         self.network_.eval()
 
 
-def settings_of(estimator: Any) -> Training:
-    """How an estimator's network is trained: its class's `defaults`, its `random_state`, and what `training` changes.
+def settings_of(estimator: Any, defaults: Training | None = None) -> Training:
+    """How an estimator's network is trained: `defaults`, its class's if None, its `random_state`, and `training`.
 
     Raises:
         InputError: an unknown setting, or one out of range.
@@ -171,7 +171,7 @@ def settings_of(estimator: Any) -> Training:
     # a grid to search holds numbers of numpy
     given = {name: x.item() if isinstance(x, np.generic) else x for name, x in (estimator.training or {}).items()}
     check_arguments("training", signature_of(Training), given)
-    return replace(estimator.defaults, **{"seed": estimator.random_state or 0, **given})
+    return replace(defaults or estimator.defaults, **{"seed": estimator.random_state or 0, **given})
 
 
 def _stamps(times: pd.Index) -> Any:
