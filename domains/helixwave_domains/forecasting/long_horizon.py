@@ -160,7 +160,7 @@ def _path(benchmark: Benchmark) -> Path:
     card = read_card(benchmark.card)
     if card.supplied:
         place = card.supplied[0].url
-        raise InputError(f"{benchmark.file} is not passed on here, {place} links to it. Give data.file=PATH")
+        raise InputError(f"{benchmark.file} is large and not fetched: it is at {place}. Give data.file=PATH")
     return card.file(benchmark.file)
 
 

@@ -124,7 +124,7 @@ def test_published_errors():
     [
         ({"dataset": "wether"}, "there is no 'wether'. Did you mean 'weather'"),
         ({"dataset": "ETTh1", "file": "OWN"}, "400 rows, and ETTh1 takes 14400"),
-        ({"dataset": "traffic"}, "is not passed on here"),
+        ({"dataset": "traffic"}, "is large and not fetched"),
         ({"dataset": "ETTh1", "file": "nowhere.csv"}, "not there. Expected a CSV file"),
         ({"dataset": "ETTh1", "file": "BAD"}, "not a table of numbers after a column of times"),
     ],
