@@ -99,6 +99,9 @@ class LongHorizon:
         self.borders = self.benchmark.borders(len(y))
         if len(y) < self.borders.test or self.borders.train < 2:
             raise InputError(f"{path}: {len(y)} rows, and {dataset} takes {max(self.borders.test, 3)}")
+        n_test = self.borders.test - self.borders.validation
+        if wrong := [each for each in self.horizons if not 1 <= each <= n_test]:
+            raise InputError(f"data.horizons: {wrong[0]}, expected 1 to {n_test}, the test rows of {dataset}")
         train = y.iloc[: self.borders.train]
         self.y = ((y - train.mean()) / train.std(ddof=0).replace(0, 1)).iloc[: self.borders.test]
         self.classes = list(map(str, y.columns))
@@ -120,20 +123,22 @@ class LongHorizon:
     def test_groups(self) -> dict[str, NDArray[np.bool_]]:
         """Which rows of the errors of all horizons belong to each."""
         counts = [len(self.y) - self.borders.validation - horizon + 1 for horizon in self.horizons]
-        kept = [count // PUBLISHED_BATCH * PUBLISHED_BATCH if self.drop_last else count for count in counts]
-        horizons = np.repeat(self.horizons, kept)
+        horizons = np.repeat(self.horizons, [self._kept(count) for count in counts])
         return {f"{horizon} steps": horizons == horizon for horizon in self.horizons}
 
     def errors(self, forecasts: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]]) -> Floats:
         """Mean squared and mean absolute error of each test window, `[n, 2]`, over its steps and channels."""
         each = [_errors(forecast - target) for forecast, target in forecasts]
         errors = np.concatenate(each)
-        kept = len(errors) // PUBLISHED_BATCH * PUBLISHED_BATCH if self.drop_last else len(errors)
-        if not kept:
+        if not (kept := self._kept(len(errors))):
             raise InputError(
                 f"{self.dataset}: drop_last leaves none of {len(errors)} windows. Set data.drop_last=false"
             )
         return errors[:kept]
+
+    def _kept(self, count: int) -> int:
+        """How many of so many test windows count."""
+        return count // PUBLISHED_BATCH * PUBLISHED_BATCH if self.drop_last else count
 
     def describe(self) -> dict[str, Any]:
         """Sizes and protocol for the report."""

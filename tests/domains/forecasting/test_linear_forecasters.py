@@ -232,6 +232,20 @@ def test_a_loaded_forecaster_goes_on_learning(tmp_path):
     assert both[0].equals(both[1])
 
 
+def test_saved_and_loaded_with_an_end_that_is_missing(tmp_path):
+    y = series(80)
+    y.iloc[50:] = np.nan
+    forecaster = NLinearForecaster(context=12).fit(y, fh=[1, 2])
+    save_forecaster(forecaster, tmp_path)
+    assert load_forecaster(tmp_path).predict().equals(forecaster.predict())
+
+
+def test_an_update_without_the_exogenous_variables_of_the_fit():
+    forecaster = NLinearForecaster(context=12).fit(series(50), X=series(50, seed=1), fh=[1])
+    with pytest.raises(InputError, match="an update came without X, and the fit had c0"):
+        forecaster.update(series(60)[50:])
+
+
 def wrong(**settings):
     return lambda: NLinearForecaster(**{"context": 12, **settings})
 

@@ -124,6 +124,8 @@ def test_published_errors():
     [
         ({"dataset": "wether"}, "there is no 'wether'. Did you mean 'weather'"),
         ({"dataset": "ETTh1", "file": "OWN"}, "400 rows, and ETTh1 takes 14400"),
+        ({"horizons": [6, 39]}, "data.horizons: 39, expected 1 to 38, the test rows of seatbelts"),
+        ({"horizons": [0]}, "data.horizons: 0, expected 1 to 38"),
         ({"dataset": "traffic"}, "is large and not fetched"),
         ({"dataset": "ETTh1", "file": "nowhere.csv"}, "not there. Expected a CSV file"),
         ({"dataset": "ETTh1", "file": "BAD"}, "not a table of numbers after a column of times"),
@@ -133,7 +135,7 @@ def test_refused(arguments, message, own, tmp_path):
     (tmp_path / "bad.csv").write_text("date,a\n2024-01-01,x\n")
     names = {"OWN": own, "BAD": str(tmp_path / "bad.csv")}
     with pytest.raises(InputError, match=message):
-        LongHorizon(**{key: names.get(value, value) for key, value in arguments.items()})
+        LongHorizon(**{key: names.get(str(value), value) for key, value in arguments.items()})
 
 
 def test_a_wrong_argument_of_the_model():

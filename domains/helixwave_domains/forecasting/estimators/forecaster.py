@@ -168,11 +168,11 @@ class WindowForecaster(BaseForecaster):
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon) -> Self:
         self.exogenous_names_ = [] if X is None else list(X.columns)
         series = read_panel(y, X)
-        self._check(series)
         self.index_names_, self.frequency_ = list(y.index.names), frequency(max(series, key=len).times)
         if known := _LEARNT.get():
             self._take(known, series)
         else:
+            self._check(series)
             self.context_, self.horizon_ = self._sizes(series, int(relative_steps(fh, self.cutoff).max()))
             scales = Scale.of(series, self.standardise)
             self.scales_ = {each.key: scale for each, scale in zip(series, scales, strict=True)}
@@ -276,6 +276,9 @@ class WindowForecaster(BaseForecaster):
         return Windows(_stretches(series.values, L, starts), past, future, *times)
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Self:
+        if X is None and self.exogenous_names_:
+            names = ", ".join(map(str, self.exogenous_names_))
+            raise InputError(f"an update came without X, and the fit had {names}: pass X with a row for each of y")
         news = read_panel(y, self._ordered(X))
         if unknown := [each.key for each in news if each.key not in self.histories_]:
             names = ", ".join(map(str, unknown))
