@@ -32,10 +32,29 @@ class Tagger(nn.Module):
         return self.scale * self.head(self.backbone(self.embedding(inputs))[0])
 
 
+class Scale(nn.Module):
+    """A model with layers of its own."""
+
+    def __init__(self, *, classes: list[str]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(len(classes)))
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setattr(MODELS, "_local", {})
     MODELS.register("tagger")(Tagger)
+    MODELS.register("scale")(Scale)
+
+
+def test_a_model_with_layers_of_its_own(tmp_path):
+    model = build_model({"model": {"name": "scale"}, "backbone": None, "classes": ["a", "b"]})
+    save(model, tmp_path)
+    assert torch.equal(load(tmp_path).weight, model.weight)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "backbone": BACKBONE}))
+    with pytest.raises(InputError, match="config.json: backbone: the model scale has layers of its own"):
+        load(tmp_path)
 
 
 def tagger(*, tied=False):

@@ -13,6 +13,7 @@ from helixwave.recipe import (
     summary,
     to_yaml,
 )
+from helixwave.registry import MODELS
 
 ANNOTATE = "genomics/annotate"
 OWN = """\
@@ -100,7 +101,7 @@ def test_one_two_and_no_plus_are_the_same(override):
         ("~trainer.max_epoch", "'trainer.max_epoch' does not exist"),
         # unknown names
         ("backbone=hyeena", "no backbone named 'hyeena'. Did you mean 'hyena'"),
-        ("backbone=null", "no backbone named 'None'. Known: .*hyena"),
+        ("backbone=null", "backbone is missing. Add backbone=.*hyena"),
         ("data.name=genome_anotation", "data: no dataset named 'genome_anotation'. Did you mean 'genome_annotation'"),
         ("backbone.blocks=[{name:hyna}]", r"blocks\[0\]: no block named 'hyna'. Did you mean 'hyena'"),
         (
@@ -249,3 +250,29 @@ def test_estimators_that_cannot_run(override, message, tmp_path):
     with pytest.raises(InputError) as caught:
         load_recipe(str(tmp_path / "r.yaml"), [override])
     assert message in str(caught.value)
+
+
+class Pooled:
+    """A model with layers of its own."""
+
+    def __init__(self, *, classes: list[str], width: int = 4):
+        pass
+
+
+@pytest.fixture
+def pooled(monkeypatch):
+    monkeypatch.setitem(MODELS._local, "pooled", Pooled)
+
+
+def test_a_model_with_layers_of_its_own_takes_the_place_of_the_whole_part(pooled):
+    recipe = load_recipe(ANNOTATE, ["model=pooled", "model.width=8"])
+    assert recipe.config["model"] == {"name": "pooled", "width": 8}
+    assert recipe.config["backbone"] is None
+    back = load_recipe(ANNOTATE, ["model=pooled", "backbone=hyena", "model=sequence_classifier"])
+    assert back.config["model"] == {"name": "sequence_classifier"}
+    assert back.config["backbone"] == load_recipe(ANNOTATE).config["backbone"]
+
+
+def test_a_model_with_layers_of_its_own_has_no_backbone(pooled):
+    with pytest.raises(InputError, match="the model pooled has layers of its own. Set backbone=null"):
+        load_recipe(ANNOTATE, ["model.name=pooled"])

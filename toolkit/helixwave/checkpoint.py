@@ -13,7 +13,7 @@ from helixwave import __version__
 from helixwave.backbone import Backbone
 from helixwave.errors import InputError
 from helixwave.files import atomic_write
-from helixwave.registry import MODELS, Config, check_backbone
+from helixwave.registry import MODELS, Config, check_network
 
 FORMAT = 1
 
@@ -21,7 +21,8 @@ FORMAT = 1
 def build_model(config: Config, *, where: str = "") -> nn.Module:
     """A model from `{"model": ..., "backbone": ..., "classes": [...]}` with fresh weights; it keeps `config`.
 
-    `predicts` says what its outputs mean, one class out of several if it does not.
+    `predicts` says what its outputs mean, one class out of several if it does not; `backbone` is None for a model with
+    layers of its own.
 
     Args:
         where: the beginning of an error's message, such as the file that `config` comes from.
@@ -29,11 +30,10 @@ def build_model(config: Config, *, where: str = "") -> nn.Module:
     Raises:
         InputError: an unknown name or an argument that does not fit.
     """
-    check_backbone(f"{where}backbone", config["backbone"])
-    MODELS.check(f"{where}model", config["model"])
+    check_network(where, config)
     model = MODELS.build(
         config["model"],
-        backbone=Backbone(**config["backbone"]),
+        backbone=None if config["backbone"] is None else Backbone(**config["backbone"]),
         classes=config["classes"],
         predicts=config.get("predicts", "class"),
     )
@@ -81,9 +81,10 @@ def read_config(path: Path) -> Config:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise InputError(f"{path}: checkpoint format {found!r}, this version reads format {FORMAT}")
-    for key, kind in (("model", dict), ("backbone", dict), ("classes", list)):
-        if not isinstance(config.get(key), kind):
-            raise InputError(f"{path}: {key!r} is {config.get(key)!r}, expected a {kind.__name__}")
+    for key, kind in (("model", dict), ("backbone", dict | None), ("classes", list)):
+        if key not in config or not isinstance(config[key], kind):
+            expected = getattr(kind, "__name__", "dict or null")
+            raise InputError(f"{path}: {key!r} is {config.get(key)!r}, expected a {expected}")
     return {key: value for key, value in config.items() if key not in {"format", "helixwave"}}
 
 

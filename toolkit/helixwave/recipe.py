@@ -3,12 +3,22 @@
 import math
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
 from helixwave.errors import InputError, nearest
-from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config, Registry, check_arguments, check_backbone
+from helixwave.registry import (
+    BASELINES,
+    DATA,
+    MODELS,
+    OBJECTIVES,
+    Config,
+    Registry,
+    check_arguments,
+    check_network,
+    takes_backbone,
+)
 from helixwave.signature import signature_of
 
 
@@ -201,10 +211,11 @@ def check_recipe(name: str, config: Config) -> Recipe:
         raise InputError(f"{name}: seed is {config['seed']!r}, expected a whole number from 0")
     if config["start"] is not None:
         config = _with_start(name, config)
-    if "backbone" not in config:
+    config["backbone"] = _section(name, config, "backbone") or None
+    if config["backbone"] is None and not _has_own_layers(config.get("model")):
         raise InputError(f"{name}: backbone is missing. Add backbone={'|'.join(choices()['backbone'])}")
-    check_backbone(f"{name}: backbone", _section(name, config, "backbone"))
     _check_parts(name, config, _PARTS)
+    check_network(f"{name}: ", config)
     for key, section in _SECTIONS.items():
         given = _section(name, config, key)
         check_arguments(f"{name}: {key}", signature_of(section), given)
@@ -234,6 +245,10 @@ def _with_start(name: str, config: Config) -> Config:
     from helixwave.start import resolve
 
     return resolve(name, {**config, "start": start})
+
+
+def _has_own_layers(model: Any) -> bool:
+    return isinstance(model, dict) and model.get("name") in MODELS and not takes_backbone(model["name"])
 
 
 def _check_parts(name: str, config: Config, parts: dict[str, Registry]) -> None:
@@ -273,7 +288,7 @@ def _compose(name: str, overrides: list[str]) -> Config:
     shipped = f"hydra.searchpath=[file://{files('helixwave_recipes')}]"
     try:
         with initialize_config_dir(str(path.parent), version_base="1.3"):
-            composed = compose(path.stem, [shipped, *map(_normalise, overrides)])
+            composed = compose(path.stem, [shipped, *chain.from_iterable(map(_normalise, overrides))])
         resolved = OmegaConf.to_container(composed, resolve=True)
     except (HydraException, OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         if str(error).startswith("Could not override 'backbone'"):
@@ -282,7 +297,7 @@ def _compose(name: str, overrides: list[str]) -> Config:
                 f"{name}: its backbone is written out, no choice can replace it. To have one, {advice}"
             ) from error
         raise InputError(f"{name}: {' '.join(str(error).split())}") from error
-    return resolved  # type: ignore[return-value]
+    return {**resolved, "backbone": None} if _drops_backbone(overrides) else resolved  # type: ignore
 
 
 def _locate(name: str) -> Path:
@@ -308,8 +323,11 @@ def _parse(override: str) -> Any:
         raise InputError(f"cannot read {override!r}. Expected key=value, as in trainer.max_epochs=5") from error
 
 
-def _normalise(override: str) -> str:
-    """Make `key=value`, `+key=value` and `++key=value` one thing: the checks, not the YAML, decide which keys exist."""
+def _normalise(override: str) -> list[str]:
+    """Make `key=value`, `+key=value` and `++key=value` one thing: the checks, not the YAML, decide which keys exist.
+
+    The name of a part alone, as in `model=NAME`, takes the place of the whole part.
+    """
     parsed = _parse(override)
     key = parsed.key_or_group
     section = override.lstrip("+~").partition("=")[0].partition(".")[0]
@@ -319,16 +337,31 @@ def _normalise(override: str) -> str:
     if parsed.is_sweep_override():
         raise InputError(f"{override!r} lists several values. Add -m to run each of them")
     if parsed.is_delete():
-        return override
+        return [override]
+    value = parsed.value()
     if key in choices():
-        _check_choice(key, parsed.value())
-        return f"{key}={parsed.value()}"
-    return f"++{override.lstrip('+')}"
+        _check_choice(key, value)
+        return [] if value is None else [f"{key}={value}"]
+    if key in {**_PARTS, **_ESTIMATOR_PARTS} and isinstance(value, str):
+        return [f"++{key}=null", f"++{key}.name={value}"]
+    return [f"++{override.lstrip('+')}"]
+
+
+def _drops_backbone(overrides: list[str]) -> bool:
+    """Whether a recipe has none afterwards: the user says so, or asks for a model with layers of its own."""
+    dropped = False
+    for parsed in map(_parse, overrides):
+        value = None if parsed.is_delete() else parsed.value()
+        if parsed.key_or_group == "model" and isinstance(value, str):
+            dropped = _has_own_layers({"name": value})
+        elif parsed.key_or_group == "backbone" and not parsed.is_delete():
+            dropped = value is None
+    return dropped
 
 
 def _check_choice(group: str, value: object) -> None:
     known = choices()[group]
-    if value not in known:
+    if value is not None and value not in known:
         raise InputError(f"no {group} named {str(value)!r}. {nearest(str(value), known)}")
 
 

@@ -110,6 +110,24 @@ def check_backbone(where: str, config: Mapping[str, Any]) -> None:
         raise InputError(f"{where}: norm_eps is {config['norm_eps']}, expected more than 0")
 
 
+def check_network(where: str, config: Mapping[str, Any]) -> None:
+    """Raise InputError if a model and its backbone cannot be built from `{"model": ..., "backbone": ...}`.
+
+    A model whose constructor takes no backbone has layers of its own, and `backbone` is null.
+    """
+    MODELS.check(f"{where}model", config["model"])
+    name = config["model"]["name"]
+    if takes_backbone(name):
+        check_backbone(f"{where}backbone", config["backbone"] or {})
+    elif config["backbone"] is not None:
+        raise InputError(f"{where}backbone: the model {name} has layers of its own. Set backbone=null")
+
+
+def takes_backbone(model: str) -> bool:
+    """Whether a registered model is built on a backbone; nothing is imported."""
+    return "backbone" in MODELS.signature(model).parameters
+
+
 def check_arguments(
     where: str, signature: Signature, arguments: Mapping[str, Any], provided: frozenset[str] = frozenset()
 ) -> None:
