@@ -1,0 +1,160 @@
+"""Single beats of the MIT-BIH Arrhythmia Database."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helixwave.data import Example, Picture
+from helixwave.errors import InputError
+from numpy.typing import NDArray
+
+from helixwave_domains.ecg.beat_preprocessing import BeatPreprocessing
+from helixwave_domains.ecg.preprocessing import Inputs
+from helixwave_domains.ecg.supplied_data import supplied_path
+
+NAMES = {"N": "normal", "R": "right bundle branch block", "A": "atrial premature", "V": "ventricular premature"}
+NAMES |= {"/": "paced", "f": "fusion of paced and normal"}
+"""What the symbols of the beats stand for."""
+
+_KEYS = ("x_adu", "y", "classes", "record", "rr_prev", "rr_next", "split", "fs", "gain", "baseline")
+_PARTS = ("train", "validation", "test")
+
+
+class BeatSplit:
+    """Beats of one part.
+
+    Args:
+        inputs: `[M, T, C]`.
+        labels: places in the classes `[M]`.
+        shift: where examples are augmented, windows are moved by up to so many samples in either direction.
+        noise: and get white noise of this deviation.
+    """
+
+    padding: int | float = 0.0
+
+    def __init__(self, inputs: Inputs, labels: NDArray[np.int64], *, shift: int = 0, noise: float = 0.0):
+        self.inputs, self.labels, self.shift, self.noise = inputs, labels, shift, noise
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def length(self, index: int) -> int:
+        return self.inputs.shape[1]
+
+    def example(self, index: int, rng: np.random.Generator | None) -> Example:
+        inputs = self.inputs[index]
+        return {"inputs": inputs if rng is None else self._augmented(inputs, rng), "target": int(self.labels[index])}
+
+    def _augmented(self, inputs: Inputs, rng: np.random.Generator) -> Inputs:
+        first = int(rng.integers(2 * self.shift + 1))
+        moved = np.pad(inputs, ((self.shift, self.shift), (0, 0)), mode="edge")[first : first + len(inputs)]
+        noise = self.noise * rng.standard_normal((len(inputs), 1), dtype=np.float32)
+        # the intervals are constant along the window and follow the one lead
+        return np.concatenate([moved[:, :1] + noise, moved[:, 1:]], axis=1)
+
+
+class MitdbBeats:
+    """Beats of ten records of the MIT-BIH Arrhythmia Database in six classes, one lead at 360 Hz.
+
+    The split of the file is by time within each record: a model has seen other beats of the same patient. With
+    `test_records` it is between patients; a class that is not on both sides is then left out. Source: Moody and Mark,
+    "The impact of the MIT-BIH Arrhythmia Database", 2001; between patients: de Chazal et al., "Automatic
+    classification of heartbeats", 2004, section II.
+
+    Args:
+        file: `mitdb10_beats.npz`; null: in the data folder.
+        test_records: records whose beats are tested and never trained on; null: the split of the file.
+        intervals: whether a model reads the intervals to the neighbouring beats beside the lead.
+        shift: in training, windows are moved by up to so many samples in either direction.
+        noise: in training, white noise of this deviation is added to a lead of deviation 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: str | None = None,
+        test_records: list[int] | None = None,
+        intervals: bool = True,
+        shift: int = 0,
+        noise: float = 0.0,
+    ):
+        beats = _Beats(file)
+        part = beats.part if test_records is None else beats.part_between(test_records)
+        kept = set(range(len(beats.symbols))) if test_records is None else _on_both_sides(beats.labels, part)
+        self.classes = [symbol for place, symbol in enumerate(beats.symbols) if place in kept]
+        self.left_out = Counter(beats.symbols[label] for label in beats.labels if label not in kept)
+        number = np.array([self.classes.index(symbol) if symbol in self.classes else -1 for symbol in beats.symbols])
+        self.test_records = test_records
+        settings = BeatPreprocessing(intervals=intervals)
+        self.preprocessing = settings.config()
+        self.record: dict[str, NDArray[np.int64]] = {}
+        splits = []
+        for place, name in enumerate(_PARTS):
+            chosen = np.flatnonzero((part == place) & np.isin(beats.labels, list(kept)))
+            inputs = settings.of_windows(beats.windows[chosen], beats.seconds[chosen])
+            self.record[name] = beats.record[chosen]
+            augmented = {"shift": shift, "noise": noise} if name == "train" else {}
+            splits.append(BeatSplit(inputs, number[beats.labels[chosen]], **augmented))  # type: ignore[arg-type]
+        self.train, self.validation, self.test = splits
+
+    def describe(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for name in _PARTS:
+            labels = getattr(self, name).labels
+            counts = np.bincount(labels, minlength=len(self.classes))
+            classes = ", ".join(f"{count} {symbol}" for symbol, count in zip(self.classes, counts, strict=True))
+            records = " ".join(map(str, np.unique(self.record[name])))
+            facts[name] = f"{len(labels)} beats ({classes}) of records {records}"
+        shared = set(self.record["train"]) & set(self.record["test"])
+        facts["records in training and test"] = len(shared)
+        if self.left_out:
+            facts["beats of classes that are not in training and test, left out"] = ", ".join(
+                f"{count} {symbol}" for symbol, count in self.left_out.items()
+            )
+        return facts
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        """How much of the score the split within records is worth, by a classifier that takes a moment."""
+        if self.test_records is not None:
+            return []
+        from helixwave_domains.ecg.beat_pictures import between_patients
+
+        return [between_patients(self)]
+
+
+class _Beats:
+    """The beats of the file as it has them."""
+
+    def __init__(self, file: str | None):
+        path = supplied_path(file, argument="file", card="mitdb_beats", path="mitdb10_beats.npz")
+        with _opened(path) as found:
+            absent = [name for name in _KEYS if name not in found]
+            if absent:
+                raise InputError(f"{path}: it has no {', '.join(absent)}. See the data card mitdb_beats")
+            # counts of the recorder
+            millivolts = (found["x_adu"].astype(np.float32) - float(found["baseline"])) / float(found["gain"])
+            self.windows = millivolts[:, None, :]
+            self.seconds = np.stack([found["rr_prev"], found["rr_next"]], axis=1) / float(found["fs"])
+            self.symbols = [str(symbol) for symbol in found["classes"]]
+            self.labels, self.part = found["y"].astype(np.int64), found["split"].astype(np.int64)
+            self.record = found["record"].astype(np.int64)
+
+    def part_between(self, test_records: list[int]) -> NDArray[np.int64]:
+        """A split between patients; of the others, the file's validation part stays for validation."""
+        known = np.unique(self.record).tolist()
+        unknown = sorted(set(test_records) - set(known))
+        if unknown or not 0 < len(set(test_records)) < len(known):
+            raise InputError(f"data: test_records is {test_records}, expected some of {', '.join(map(str, known))}")
+        return np.where(np.isin(self.record, test_records), 2, np.where(self.part == 1, 1, 0))
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no NumPy archive ({error}). See the data card mitdb_beats") from error
+
+
+def _on_both_sides(labels: NDArray[np.int64], part: NDArray[np.int64]) -> set[int]:
+    return set(labels[part == 0].tolist()) & set(labels[part == 2].tolist())

@@ -1,0 +1,172 @@
+"""Single beats: cut, split, classified."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helixwave.errors import InputError
+from helixwave.objectives.classification import Classification
+from helixwave_domains.ecg.baselines import BeatLogisticRegression, BeatNearestNeighbours
+from helixwave_domains.ecg.beat_pictures import accuracy_by_record
+from helixwave_domains.ecg.beat_preprocessing import BeatPreprocessing
+from helixwave_domains.ecg.beats import MitdbBeats
+from helixwave_domains.ecg.recording import Recording, held
+
+
+def recording(signal: np.ndarray, rate: float = 360.0) -> Recording:
+    return Recording(
+        ("II",), rate, signal.shape[1], held(signal.astype(np.float32)), Path("r"), "WFDB", ("MLII",), ("mV",)
+    )
+
+
+def beats_file(folder: Path, records: tuple[int, ...] = (1, 2, 3, 4)) -> str:
+    """Beats of four records: each of N and V, record 4 alone has R."""
+    rng = np.random.default_rng(0)
+    record = np.repeat(records, 40)
+    y = np.where((record == 4) & (np.arange(len(record)) % 4 == 0), 2, np.arange(len(record)) % 2)
+    shape = np.sin(np.arange(256) / 20 * (1 + y[:, None]))
+    x = 1024 + 200 * shape + rng.normal(0, 5, shape.shape) + 10 * record[:, None]
+    arrays = {
+        "x_adu": x.astype(np.int16),
+        "y": y.astype(np.int8),
+        "classes": np.array(["N", "V", "R"]),
+        "record": record.astype(np.int16),
+        "rr_prev": np.full(len(y), 288, np.int32),
+        "rr_next": np.full(len(y), 144, np.int32),
+        "split": np.tile(np.repeat([0, 1, 2], [24, 6, 10]), len(records)).astype(np.int8),
+        "fs": 360,
+        "gain": 200,
+        "baseline": 1024,
+    }
+    np.savez(folder / "beats.npz", **arrays)
+    return str(folder / "beats.npz")
+
+
+def test_a_beat_is_its_scaled_window_and_its_intervals() -> None:
+    signal = np.random.default_rng(0).normal(0, 1, (1, 2000))
+    peaks = [50, 650, 938, 1950]
+    inputs = BeatPreprocessing().inputs(recording(signal), peaks)
+    assert inputs.shape == (4, 256, 3)
+    window = signal[0, 650 - 102 : 650 + 154].astype(np.float32)
+    np.testing.assert_allclose(inputs[1, :, 0], (window - window.mean()) / window.std(), atol=1e-5)
+    for i, (before, after) in enumerate([(None, 600), (600, 288), (288, 1012), (1012, None)]):
+        for channel, samples in ((1, before), (2, after)):
+            expected = 0.0 if samples is None else np.log2(samples / 360 / 0.8)
+            np.testing.assert_allclose(inputs[i, :, channel], expected, atol=1e-6)
+    # over the ends nothing is known: zeros, and what is known is scaled alone
+    assert not inputs[0, : 102 - 50, 0].any()
+    assert not inputs[3, 102 + 50 :, 0].any()
+    np.testing.assert_allclose(inputs[0, 52:, 0].std(), 1, atol=1e-5)
+
+
+def test_beats_of_another_rate_are_resampled_if_asked() -> None:
+    time = np.arange(0, 6, 1 / 720)
+    fast = recording(np.sin(2 * np.pi * time)[None], 720)
+    slow = recording(np.sin(2 * np.pi * time[::2])[None])
+    with pytest.raises(InputError, match="720 Hz, the model reads 360 Hz"):
+        BeatPreprocessing().inputs(fast, [1440])
+    got = BeatPreprocessing().inputs(fast, [1440, 2160], resample=True)
+    np.testing.assert_allclose(got, BeatPreprocessing().inputs(slow, [720, 1080]), atol=2e-2)
+
+
+def test_without_intervals_there_are_the_leads_alone() -> None:
+    settings = BeatPreprocessing(intervals=False)
+    assert settings.inputs(recording(np.ones((1, 1000))), [500]).shape == (1, 256, settings.n_channel) == (1, 256, 1)
+
+
+def test_a_preprocessing_is_what_its_config_says() -> None:
+    settings = BeatPreprocessing(leads=["I"], before=0.2)
+    assert BeatPreprocessing(**settings.config()) == settings
+
+
+@pytest.mark.parametrize("peaks", [[5, 5], [9, 2], [-1, 4], [4, 1000]])
+def test_peaks_out_of_order_or_place_are_refused(peaks: list[int]) -> None:
+    with pytest.raises(InputError, match="R peaks have to be samples of the recording in rising order"):
+        BeatPreprocessing().inputs(recording(np.zeros((1, 1000))), peaks)
+
+
+def test_a_window_without_length_is_refused() -> None:
+    with pytest.raises(InputError, match=r"before 0 and after 0\.4"):
+        BeatPreprocessing(before=0, after=0.4)
+
+
+def test_the_file_has_its_own_split(tmp_path: Path) -> None:
+    data = MitdbBeats(file=beats_file(tmp_path))
+    assert [len(data.train), len(data.validation), len(data.test)] == [96, 24, 40]
+    assert data.classes == ["N", "V", "R"]
+    assert data.describe()["records in training and test"] == 4
+    example = data.test.example(0, None)
+    assert example["inputs"].shape == (256, 3)
+    np.testing.assert_allclose(example["inputs"][0, 1:], [0, -1], atol=1e-6)
+    assert len(data.export(None, tmp_path)) == 1
+
+
+def test_between_patients_no_record_is_on_both_sides(tmp_path: Path) -> None:
+    data = MitdbBeats(file=beats_file(tmp_path), test_records=[2, 4])
+    assert set(data.record["train"]) == set(data.record["validation"]) == {1, 3}
+    assert set(data.record["test"]) == {2, 4}
+    # R is of record 4 alone
+    assert data.classes == ["N", "V"]
+    facts = data.describe()
+    assert facts["records in training and test"] == 0
+    assert facts["beats of classes that are not in training and test, left out"] == "10 R"
+    assert len(data.train) + len(data.validation) + len(data.test) == 150
+
+
+@pytest.mark.parametrize("records", [[9], [], [1, 2, 3, 4]])
+def test_records_that_leave_nothing_are_refused(records: list[int], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected some of 1, 2, 3, 4"):
+        MitdbBeats(file=beats_file(tmp_path), test_records=records)
+
+
+def test_augmentation_follows_from_the_draws_and_leaves_the_intervals(tmp_path: Path) -> None:
+    data = MitdbBeats(file=beats_file(tmp_path), shift=8, noise=0.1)
+    plain = data.train.example(3, None)["inputs"]
+    first, again = (data.train.example(3, np.random.default_rng(1))["inputs"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.float32
+    assert not np.allclose(first[:, 0], plain[:, 0])
+    np.testing.assert_array_equal(first[:, 1:], plain[:, 1:])
+
+
+def test_missing_or_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none.npz is not there. It should be mitdb10_beats.npz .*data.file=PATH"):
+        MitdbBeats(file=str(tmp_path / "none.npz"))
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(InputError, match=r"text.npz: no NumPy archive"):
+        MitdbBeats(file=str(tmp_path / "text.npz"))
+    np.savez(tmp_path / "other.npz", x_adu=np.zeros(3))
+    with pytest.raises(InputError, match="it has no y, classes, record"):
+        MitdbBeats(file=str(tmp_path / "other.npz"))
+
+
+def test_accuracy_of_records_seen_and_not(tmp_path: Path) -> None:
+    table = accuracy_by_record(MitdbBeats(file=beats_file(tmp_path)), neighbours=1)
+    assert table["record"].tolist() == [1, 2, 3, 4]
+    assert table["test beats"].tolist() == [10] * 4
+    # nobody else has the class R
+    assert table["patient seen in training"][3] == 1
+    assert table["patient not seen"][3] < 1
+
+
+def test_baselines_are_as_strong_as_others_found(data_folder: Path) -> None:
+    data = MitdbBeats(file=str(data_folder / "mitdb_beats" / "mitdb10_beats.npz"))
+    objective = Classification(data.classes)
+    by_lead = objective.score(*BeatNearestNeighbours(intervals=[0.0]).predict(data))
+    assert by_lead["accuracy"] == pytest.approx(0.984, abs=0.003)
+    assert by_lead["macro_f1"] == pytest.approx(0.982, abs=0.003)
+    with_intervals = objective.score(*BeatNearestNeighbours().predict(data))
+    assert with_intervals["macro_f1"] == pytest.approx(0.9907, abs=1e-4)
+
+
+def test_logistic_regression_tells_what_is_linear(tmp_path: Path) -> None:
+    data = MitdbBeats(file=beats_file(tmp_path))
+    baseline = BeatLogisticRegression()
+    assert Classification(data.classes).score(*baseline.predict(data))["accuracy"] > 0.95
+    assert "logistic regression" in baseline.description
+
+
+@pytest.mark.parametrize("baseline", [BeatNearestNeighbours(), BeatLogisticRegression()])
+def test_beat_baselines_are_for_beats(baseline: BeatNearestNeighbours | BeatLogisticRegression) -> None:
+    with pytest.raises(InputError, match="is for single beats"):
+        baseline.predict(object())
