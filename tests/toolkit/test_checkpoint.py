@@ -53,7 +53,7 @@ def test_a_model_with_layers_of_its_own(tmp_path):
     assert torch.equal(load(tmp_path).weight, model.weight)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "backbone": BACKBONE}))
-    with pytest.raises(InputError, match="config.json: backbone: the model scale has layers of its own"):
+    with pytest.raises(InputError, match=r"config\.json: backbone: the model scale has layers of its own"):
         load(tmp_path)
 
 

@@ -274,5 +274,5 @@ def test_a_model_with_layers_of_its_own_takes_the_place_of_the_whole_part(pooled
 
 
 def test_a_model_with_layers_of_its_own_has_no_backbone(pooled):
-    with pytest.raises(InputError, match="the model pooled has layers of its own. Set backbone=null"):
+    with pytest.raises(InputError, match=r"the model pooled has layers of its own\. Set backbone=null"):
         load_recipe(ANNOTATE, ["model.name=pooled"])

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
+
+from helixwave.outputs import Predicts
+
+# a handful of examples that are all predicted right would ask for certainty
+_COLDEST, _HOTTEST = 0.25, 10.0
+_TEMPERATURES = 400
 
 
 @dataclass(frozen=True)
@@ -57,3 +65,49 @@ def reliability(probability: np.ndarray, came_true: np.ndarray, n_bin: int = 15)
     with np.errstate(invalid="ignore"):
         means = (np.bincount(bins, weights=values, minlength=n_bin) / count for values in (probability, came_true))
         return Reliability(edges, count, *means)
+
+
+def fit_temperature(outputs: Tensor, target: Tensor, predicts: Predicts) -> float:
+    """What logits `[M, n]` are divided by so that the targets are as likely as can be; from 1/4 to 10.
+
+    Args:
+        target: classes `[M]`, or labels `[M, n]` of 0 and 1, NaN where unknown.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2 (temperature scaling).
+    """
+    temperatures = np.geomspace(_COLDEST, _HOTTEST, _TEMPERATURES)
+    if predicts == "labels":
+        known = ~target.isnan()
+        logits, truth = outputs[known].double(), target[known].double()
+        losses = [float(F.binary_cross_entropy_with_logits(logits / t, truth)) for t in temperatures]
+    else:
+        losses = [float(F.cross_entropy(outputs.double() / t, target)) for t in temperatures]
+    return round(float(temperatures[int(np.argmin(losses))]), 4) if len(outputs) else 1.0
+
+
+def best_thresholds(probabilities: np.ndarray, truth: np.ndarray) -> list[float]:
+    """For each label the probability from which on calling it there gives the highest F1; 1/2 for one that is never.
+
+    Args:
+        probabilities: `[M, n]`.
+        truth: 0, 1 or, where unknown, NaN, `[M, n]`.
+    """
+    return [
+        _best_threshold(p[known], t[known])
+        for p, t in zip(probabilities.T, truth.T, strict=True)
+        for known in [~np.isnan(t)]
+    ]
+
+
+def _best_threshold(probability: np.ndarray, truth: np.ndarray) -> float:
+    """Half way between two neighbouring probabilities, so that rounding decides nothing."""
+    if not truth.any():
+        return 0.5
+    order = np.argsort(-probability, kind="stable")
+    p, hits = probability[order], np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(p) + 1) + truth.sum())
+    # equal probabilities are called together
+    last = np.append(p[1:] != p[:-1], True)
+    best = int(np.argmax(np.where(last, f1, -1)))
+    lower = p[best + 1] if best + 1 < len(p) else 0.0
+    return round(float((p[best] + lower) / 2), 6)

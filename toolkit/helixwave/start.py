@@ -12,7 +12,7 @@ from helixwave.checkpoint import find_checkpoint, load, named_tensors
 from helixwave.errors import InputError
 from helixwave.pretrained import load_pretrained
 from helixwave.recipe import Start
-from helixwave.registry import MODELS, Config
+from helixwave.registry import DATA, MODELS, Config
 
 # arguments of a backbone that change nothing about its tensors and what is computed from them when it is not training
 _FREE = {"dropout", "drop_path", "checkpointing"}
@@ -47,11 +47,16 @@ def resolve(name: str, config: Config) -> Config:
     model = read_model(place)
     backbone = _joined(name, config.get("backbone") or {}, model.config["backbone"], place)
     reads = dict(getattr(model, "reads", {}))
-    if "vocabulary" not in reads:
-        raise InputError(f"{name}: start: {place} is a {type(model).__name__}, which reads no tokens")
+    preprocessing = model.config.get("preprocessing")
+    if "vocabulary" not in reads and preprocessing is None:
+        raise InputError(f"{name}: start: {place} is a {type(model).__name__}, which reads neither tokens nor signals")
     folder = Path(place).expanduser()
-    start = {"checkpoint": str(folder.resolve()) if folder.exists() else place, "vocabulary": list(reads["vocabulary"])}
-    return {**config, "start": start, "backbone": backbone, "model": _reading(name, config.get("model"), reads)}
+    # signals have no vocabulary
+    vocabulary = list(reads.get("vocabulary", []))
+    start = {"checkpoint": str(folder.resolve()) if folder.exists() else place, "vocabulary": vocabulary}
+    data = _prepared(name, config.get("data"), preprocessing or {}, place)
+    model_part = _reading(config.get("model"), model.config["model"], reads)
+    return {**config, "start": start, "backbone": backbone, "model": model_part, "data": data}
 
 
 def take_weights(model: nn.Module, start: Start) -> str:
@@ -89,8 +94,11 @@ def _expect_fitting(taken: dict[str, Any], wanted: dict[str, Any], place: str) -
             )
 
 
-def _joined(name: str, given: Config, found: Config, place: str) -> Config:
+def _joined(name: str, given: Config, found: Config | None, place: str) -> Config | None:
     """The checkpoint's backbone, with the recipe's dropout and the like; anything else must agree."""
+    if found is None:
+        # layers of its own: a backbone's dropout means nothing to them
+        return {key: value for key, value in given.items() if key not in _FREE} or None
     defaults = {key: p.default for key, p in inspect.signature(Backbone).parameters.items()}
     # a whole backbone means the defaults of what it does not say
     said = [*given, *(found if "blocks" in given else [])]
@@ -104,8 +112,28 @@ def _joined(name: str, given: Config, found: Config, place: str) -> Config:
     return {**found, **given}
 
 
-def _reading(name: str, given: Any, reads: Config) -> Any:
-    """The recipe's model with the arguments by which the checkpoint read its inputs, unless it says otherwise."""
+def _prepared(name: str, given: Any, preprocessing: Config, place: str) -> Any:
+    """The recipe's data with what the checkpoint says of its inputs; a recipe that says otherwise is refused."""
+    if not isinstance(given, dict) or given.get("name") not in DATA:
+        # the check of the recipe says what is wrong
+        return given
+    known = DATA.signature(given["name"]).parameters
+    its = {key: value for key, value in preprocessing.items() if key in known}
+    for key, value in its.items():
+        if key in given and key != "window" and given[key] != value:
+            raise InputError(
+                f"{name}: data.{key} is {given[key]!r}, the checkpoint {place} reads {value!r}. Leave it out"
+            )
+    return {**its, **given}
+
+
+def _reading(given: Any, model: Config, reads: Config) -> Any:
+    """The recipe's model with the arguments by which the checkpoint read its inputs, unless it says otherwise.
+
+    Where the recipe names no model it is the checkpoint's own.
+    """
+    if given is None or (isinstance(given, dict) and "name" not in given):
+        return {**model, **(given or {})}
     if not isinstance(given, dict) or given.get("name") not in MODELS:
         # the check of the recipe says what is wrong
         return given

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,17 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from helixwave.checkpoint import build_model, load
+from helixwave.checkpoint import build_model, load, save
 from helixwave.console import console
 from helixwave.data import Source, Split, make_loader
 from helixwave.data.views import parts_of_test, respelt, vocabulary_of
 from helixwave.errors import InputError
 from helixwave.keeper import Keeper
 from helixwave.objectives import Objective
+from helixwave.outputs import first_of, grouped_outputs
 from helixwave.pictures import learning_curves
 from helixwave.progress import EpochBar
-from helixwave.recipe import Recipe
+from helixwave.recipe import Batches, Recipe
 from helixwave.registry import BASELINES, DATA, OBJECTIVES
 from helixwave.results import Results, write_results
 from helixwave.run_folder import RunFolder
@@ -49,6 +51,8 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         examples = _examples(recipe, source, objective)
         keeper = fit(recipe, folder, examples, objective)
         model = load(folder.checkpoint).to(_device(recipe))
+        if hasattr(source, "preprocessing"):
+            _calibrate(model, objective, examples.validation, recipe, folder)
         parts = parts_of_test(examples) or {"test": examples.test}
         predicted = {name: predict_split(model, objective, part, recipe) for name, part in parts.items()}
         outputs, target = (torch.cat(pieces) for pieces in zip(*predicted.values(), strict=True))
@@ -76,7 +80,7 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
 def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Objective) -> Keeper:
     """Train until the last epoch; afterwards the best weights lie in the folder's checkpoint."""
     torch.manual_seed(recipe.seed)
-    model = _model(recipe, folder, objective)
+    model = _model(recipe, folder, objective, source)
     batches = partial(_train_batches, recipe, source)
     n_step = _steps(batches, recipe) * recipe.trainer.max_epochs
     task = Task(model, objective, recipe.optimizer, batches, n_step=n_step, seed=recipe.seed)
@@ -94,14 +98,37 @@ def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Objective)
 
 
 def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """What the objective scores of a split: predictions `[M, n_class]` and targets `[M, ...]`."""
+    """What the objective scores of a split: predictions `[M, n_class]` and targets `[M, ...]`.
+
+    Of a split with `groups`, several examples are one: their probabilities are put together first.
+    """
     device = next(model.parameters()).device
+    temperature = getattr(model, "config", {}).get("calibration", {}).get("temperature", 1.0)
     pieces = []
     with torch.inference_mode():
-        for batch in make_loader(split, recipe.batches, seed=recipe.seed):
-            outputs = model(batch["inputs"].to(device), batch["lengths"].to(device))
-            pieces.append(objective.scored(outputs.cpu(), batch["target"]))
-    return torch.cat([outputs for outputs, _ in pieces]), torch.cat([target for _, target in pieces])
+        for batch in make_loader(split, _in_order(recipe.batches, split), seed=recipe.seed):
+            outputs = model(batch["inputs"].to(device), batch["lengths"].to(device)) / temperature
+            # all examples of a group are needed at once
+            score = (lambda *pair: pair) if hasattr(split, "groups") else objective.scored
+            pieces.append(score(outputs.cpu(), batch["target"]))
+    outputs, target = (torch.cat(part) for part in zip(*pieces, strict=True))
+    if hasattr(split, "groups") and hasattr(split, "aggregate"):
+        groups = torch.as_tensor(split.groups)
+        outputs = grouped_outputs(outputs, groups, objective.predicts, split.aggregate)
+        return objective.scored(outputs, target[first_of(groups)])
+    return outputs, target
+
+
+def _in_order(batches: Batches, split: Split) -> Batches:
+    """Batches that keep the order of the examples, where this has a meaning."""
+    return replace(batches, tokens=None) if hasattr(split, "groups") else batches
+
+
+def _calibrate(model: Any, objective: Objective, split: Split, recipe: Recipe, folder: RunFolder) -> None:
+    """Keep with a checkpoint that predicts from files how sure it may be, as the validation split shows it."""
+    model.config = {key: value for key, value in model.config.items() if key != "calibration"}
+    model.config["calibration"] = objective.calibrate(*predict_split(model, objective, split, recipe))
+    save(model, folder.checkpoint)
 
 
 def _estimate(
@@ -168,9 +195,11 @@ def _examples(recipe: Recipe, source: Source, objective: Objective) -> Source:
     return objective.prepare(respelt(source, own) if own else source)
 
 
-def _model(recipe: Recipe, folder: RunFolder, objective: Objective) -> nn.Module:
+def _model(recipe: Recipe, folder: RunFolder, objective: Objective, source: Source) -> nn.Module:
     parts = {key: recipe.config[key] for key in ("model", "backbone")}
     facts = {"classes": objective.classes, "predicts": objective.predicts, "recipe": recipe.name}
+    if hasattr(source, "preprocessing"):
+        facts["preprocessing"] = source.preprocessing
     model = build_model({**parts, **facts})
     if getattr(model, "predicts", objective.predicts) != objective.predicts:
         raise InputError(

@@ -1,6 +1,6 @@
 """One class out of several."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torchmetrics.classification import (
     MulticlassMatthewsCorrCoef,
 )
 
+from helixwave.calibration import fit_temperature
 from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
 from helixwave.objectives.objective import Objective, expect_targets
@@ -64,6 +65,10 @@ class Classification(Objective):
             "auroc": lambda: MulticlassAUROC(n),
         }
         return _OfProbabilities({name: make[name]() for name in self.names})
+
+    def calibrate(self, outputs: Tensor, target: Tensor) -> dict[str, Any]:
+        """The temperature of the logits."""
+        return {"temperature": fit_temperature(outputs, target, "class")}
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
         """Confusion matrix, curves of each class, and calibration on the test split."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
+from helixwave.calibration import best_thresholds, fit_temperature
 from helixwave.data.source import Picture
 from helixwave.objectives.collected import Collected, Score
 from helixwave.objectives.objective import Objective, expect_targets
@@ -48,6 +49,12 @@ class MultiLabel(Objective):
 
     def metrics(self) -> Collected:
         return Collected({"auroc": _with_both(roc_auc_score), "auprc": _with_both(average_precision_score)})
+
+    def calibrate(self, outputs: Tensor, target: Tensor) -> dict[str, Any]:
+        """The temperature of the logits, and for each label the probability from which it is said to be there."""
+        temperature = fit_temperature(outputs, target, "labels")
+        probabilities = (outputs / temperature).sigmoid().double().numpy()
+        return {"temperature": temperature, "thresholds": best_thresholds(probabilities, target.double().numpy())}
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
         """Curves of each label, and calibration on the test split."""

@@ -1,6 +1,6 @@
 """What all objectives have in common."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -63,6 +63,10 @@ class Objective:
     def defined(self, target: Tensor) -> bool:
         """Whether scores have a meaning on these targets: every class occurs."""
         return len(target.unique()) == len(self.classes)
+
+    def calibrate(self, outputs: Tensor, target: Tensor) -> dict[str, Any]:
+        """What a checkpoint keeps so that its probabilities are what they say, from what `scored` returned."""
+        return {}
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
         """What shows the predictions on the test split."""
