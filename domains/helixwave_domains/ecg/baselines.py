@@ -36,7 +36,7 @@ class BeatNearestNeighbours:
         weight = max(self.intervals, key=lambda each: self._validated(data, each))
         features = beat_features(data.test, weight)
         self.description = (
-            f"{self.neighbours} nearest neighbours among the training beats by the scaled lead, the intervals "
+            f"{self.neighbours} nearest neighbours among the training beats by the lead, the intervals "
             f"weighted by {weight:g} (chosen on the validation part)"
         )
         return _log_probabilities(self._fitted(data, weight), features, data), torch.from_numpy(data.test.labels)
@@ -72,12 +72,12 @@ class BeatLogisticRegression:
             for strength in self.strengths
         }
         best = max(fitted, key=lambda each: fitted[each].score(inputs["validation"], data.validation.labels))
-        self.description = f"logistic regression on the scaled lead and the intervals, C={best:g}"
+        self.description = f"logistic regression on the lead and the intervals, C={best:g}"
         return _log_probabilities(fitted[best], inputs["test"], data), torch.from_numpy(data.test.labels)
 
 
 def beat_features(beats: BeatSplit, intervals: float) -> Features:
-    """The samples of the lead, then the intervals times a weight: `[M, T + 2]`."""
+    """Millivolts of the lead, then the intervals times a weight: `[M, T + 3]`."""
     # the intervals are constant along the window
     return np.concatenate([beats.inputs[:, :, 0], intervals * beats.inputs[:, 0, 1:]], axis=1).astype(np.float64)
 

@@ -15,7 +15,7 @@ def accuracy_by_record(data: Any, neighbours: int = 5) -> dict[str, NDArray[Any]
 
     Args:
         data: beats with their records, `MitdbBeats`.
-        neighbours: that vote, by the scaled lead.
+        neighbours: that vote, by the lead.
 
     Returns:
         columns: the record, its test beats, and the two shares.
@@ -47,7 +47,7 @@ def between_patients(data: Any) -> Picture:
     axes.set(xlabel="record", ylabel="accuracy", ylim=(0, 1))
     figure.legend(loc="outside upper center", ncols=2)
     caption = (
-        "Five nearest neighbours on the scaled lead: test beats of a record told by the training beats of all records, "
+        "Five nearest neighbours on the lead: test beats of a record told by the training beats of all records, "
         "and of all others alone. The distance is what a split within records adds to every score of this report. A "
         "model trained and tested on different patients: helixwave train ecg/beats_inter_patient."
     )

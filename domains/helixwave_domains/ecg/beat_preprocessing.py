@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 from helixwave_domains.ecg.preprocessing import Inputs, Prepared, Preprocessing
 from helixwave_domains.ecg.recording import Recording, Signal
 
-# an interval of so many seconds (75 beats a minute) is read as zero, twice of it as one
+# seconds, 75 beats a minute
 _USUAL = 0.8
+_N_INTERVAL = 3
 
 
 @dataclass(frozen=True)
 class BeatPreprocessing:
     """How a model reads a beat, stored in its checkpoint. Training and prediction go through the same code.
 
-    A beat is a window around its R peak. The intervals to the beat before and the beat after stand beside the leads as
-    two more channels, each `log2(seconds / 0.8)` all along the window, and zero where there is no such beat.
+    A beat is a window around its R peak, each lead in millivolts from its median: its size tells beats apart. Beside
+    the leads stand three channels that are constant along the window: seconds from the beat before less 0.8, seconds
+    to the beat after less 0.8, and the logarithm of the one after over the one before; zero without such a beat.
 
     Args:
         rate: samples a second.
         leads: in the order in which the model reads them.
         before, after: seconds of the window before the R peak, and from there on.
-        scale: each lead of a window has mean 0 and deviation 1 (`window`), or millivolts stay as they are (`none`).
         intervals: whether the model reads the intervals.
         kind: tells it from the preprocessing of whole recordings.
 
@@ -39,7 +40,6 @@ class BeatPreprocessing:
     leads: list[str] = field(default_factory=lambda: ["II"])
     before: float = 102 / 360
     after: float = 154 / 360
-    scale: Literal["window", "none"] = "window"
     intervals: bool = True
     kind: Literal["beats"] = "beats"
 
@@ -53,7 +53,7 @@ class BeatPreprocessing:
     def window(self) -> Preprocessing:
         """How the leads of one window are read."""
         length = (self.n_before + round(self.after * self.rate)) / self.rate
-        return Preprocessing(rate=self.rate, leads=self.leads, window=length, scale=self.scale)
+        return Preprocessing(rate=self.rate, leads=self.leads, window=length, scale="none")
 
     @property
     def n_before(self) -> int:
@@ -63,7 +63,7 @@ class BeatPreprocessing:
     @property
     def n_channel(self) -> int:
         """Channels of the inputs."""
-        return len(self.leads) + 2 * self.intervals
+        return len(self.leads) + _N_INTERVAL * self.intervals
 
     def inputs(
         self,
@@ -102,14 +102,23 @@ class BeatPreprocessing:
         length = self.window.length
         inputs = np.zeros((len(windows), length, self.n_channel), dtype=np.float32)
         for i, window in enumerate(windows):
-            inputs[i, :, : len(self.leads)] = self.window.scaled(window)
+            inputs[i, :, : len(self.leads)] = self.window.scaled(_from_median(window))
         if self.intervals:
-            inputs[:, :, len(self.leads) :] = np.nan_to_num(np.log2(seconds / _USUAL))[:, None, :]
+            before, after = np.asarray(seconds, dtype=np.float64).T
+            channels = np.stack([before - _USUAL, after - _USUAL, np.log(after / before)], axis=1)
+            inputs[:, :, len(self.leads) :] = np.nan_to_num(channels)[:, None, :]
         return inputs
 
     def config(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return asdict(self)
+
+
+def _from_median(window: Signal) -> Signal:
+    """Each lead `[leads, T]` less the median of what is known of it."""
+    known = ~np.isnan(window)
+    medians = [np.median(lead[seen]) if seen.any() else 0 for lead, seen in zip(window, known, strict=True)]
+    return window - np.array(medians, dtype=window.dtype)[:, None]
 
 
 def _read(prepared: Prepared, start: int) -> Signal:

@@ -28,7 +28,7 @@ class BeatSplit:
         inputs: `[M, T, C]`.
         labels: places in the classes `[M]`.
         shift: where examples are augmented, windows are moved by up to so many samples in either direction.
-        noise: and get white noise of this deviation.
+        noise: and get white noise of this deviation in millivolts.
     """
 
     padding: int | float = 0.0
@@ -67,7 +67,7 @@ class MitdbBeats:
         test_records: records whose beats are tested and never trained on; null: the split of the file.
         intervals: whether a model reads the intervals to the neighbouring beats beside the lead.
         shift: in training, windows are moved by up to so many samples in either direction.
-        noise: in training, white noise of this deviation is added to a lead of deviation 1.
+        noise: in training, white noise of this deviation in millivolts is added to the lead.
     """
 
     def __init__(
