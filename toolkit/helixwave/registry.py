@@ -27,7 +27,7 @@ class Registry:
 
     def __init__(self, kind: str, *, provided: frozenset[str] = frozenset()):
         self.kind = kind
-        self.group = f"helixwave.{kind.replace(' ', '_')}s"
+        self.group = f"helixwave.{kind.lower().replace(' ', '_')}s"
         self.provided = provided
         self._local: dict[str, Callable[..., Any]] = {}
 
