@@ -10,7 +10,7 @@ from helixwave.errors import InputError
 from helixwave.registry import Registry
 
 from helixwave_domains.ecg.formats.channels import Declared, Format
-from helixwave_domains.ecg.formats.wfdb_record import files_of, header_of
+from helixwave_domains.ecg.formats.wfdb_header import files_of, header_of
 from helixwave_domains.ecg.recording import Recording
 
 __all__ = ["ECG_FORMATS", "Declared", "Format", "Found", "find_recordings", "format_of", "read_recording"]
