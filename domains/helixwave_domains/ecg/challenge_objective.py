@@ -33,8 +33,8 @@ class EcgDiagnoses(MultiLabel):
     Args:
         monitor: the metric on the validation split that chooses the weights to keep.
         loss: mean binary cross entropy; or the same with rare labels in mind, where confident negatives hardly count
-            (Ridnik et al., "Asymmetric Loss for Multi-Label Classification", 2021, equation 7, with gamma- = 4,
-            gamma+ = 0, m = 0.05); or cross entropy less the mean reward of the challenge, probabilities taken for
+            (Ridnik et al., "Asymmetric Loss for Multi-Label Classification", 2021, with gamma- = 4, gamma+ = 0,
+            m = 0.05); or cross entropy less the mean reward of the challenge, probabilities taken for
             outputs and `y + p - y p` for the count of classes that are either.
         intervals: resamples of a bootstrap on the test split: 0.05 and 0.95 quantiles of the macro AUROC as
             `auroc_low` and `auroc_high`; 0: none. PTB-XL's benchmark has 1,000.
@@ -114,7 +114,7 @@ def official_order(classes: list[str], year: int) -> list[int]:
 
 
 def asymmetric_loss(outputs: Tensor, target: Tensor) -> Tensor:
-    """Sum over logits and labels of any one shape (Ridnik et al. 2021, equation 7, gamma+ = 0)."""
+    """Sum over logits and labels of any one shape (Ridnik et al. 2021, gamma+ = 0)."""
     shifted = (outputs.sigmoid() - _MARGIN).clamp(min=0)
     return (target * F.softplus(-outputs) - (1 - target) * shifted**_GAMMA * torch.log1p(-shifted)).sum()
 

@@ -11,17 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from helixwave_domains.ecg.score_files import FolderScores, score_folders
-from helixwave_domains.ecg.snomed import scored_classes
+from helixwave_domains.ecg.snomed import ScoredClass, scored_classes
 
-_TITLES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "f": "F",
-    "f2": "F2",
-    "g2": "G2",
-    "accuracy": "accuracy",
-    "challenge": "challenge",
-}
+_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f": "F", "f2": "F2", "g2": "G2"}
+# scores that a single class does not have
+_OF_ALL = ("accuracy", "challenge")
 
 
 def run_score(labels: Path, outputs: Path, year: int = 2021, out: Path | None = None) -> FolderScores:
@@ -32,9 +26,11 @@ def run_score(labels: Path, outputs: Path, year: int = 2021, out: Path | None = 
     """
     with console.status("reading outputs"):
         found = score_folders(labels, outputs, year)
+    macro = found.scores.macro
     console.print(_table(found))
+    console.print(f"challenge metric {macro['challenge']:.3f}, accuracy {macro['accuracy']:.3f}")
     for note in found.notes:
-        console.print(escape(note))
+        console.print(escape(f"note: {note}"))
     if out is not None:
         write_scores(found, out)
         console.print(escape(f"scores written to {out}"))
@@ -45,33 +41,37 @@ def write_scores(found: FolderScores, path: Path) -> None:
     """A CSV file with a row for each class, and the last one for all; empty where a score is not defined."""
     with atomic_write(path) as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(["class", "code", "name", "recordings", *found.scores.macro])
-        for scored, values in zip(scored_classes(found.scores.year), _rows(found), strict=True):
-            writer.writerow([scored.name, scored.code, scored.title, *map(_cell, values)])
-        writer.writerow(["macro", "", "", len(found.labels), *map(_cell, found.scores.macro.values())])
+        writer.writerow(["class", "code", "name", "recordings", *_titles(found), *_OF_ALL])
+        for scored, count, values in _rows(found):
+            writer.writerow(
+                [scored.name, scored.code, scored.title, count, *map(_cell, values), *("" for _ in _OF_ALL)]
+            )
+        macro = [found.scores.macro[name] for name in (*_titles(found), *_OF_ALL)]
+        writer.writerow(["macro", "", "", len(found.labels), *map(_cell, macro)])
 
 
 def _table(found: FolderScores) -> Table:
-    each = list(found.scores.by_class)
     table = Table(box=None, pad_edge=False, title=f"PhysioNet/CinC Challenge {found.scores.year}", title_justify="left")
     table.add_column("class", no_wrap=True)
-    for title in ["recordings", *(_TITLES[name] for name in found.scores.macro)]:
+    for title in ("recordings", *_titles(found).values()):
         table.add_column(title, justify="right", no_wrap=True)
-    for scored, (count, *values) in zip(scored_classes(found.scores.year), _rows(found), strict=True):
-        table.add_row(scored.name, f"{count:.0f}", *map(_shown, values[: len(each)]))
-    table.add_section()
-    table.add_row("macro", str(len(found.labels)), *map(_shown, found.scores.macro.values()), style="bold")
+    for scored, count, values in _rows(found):
+        table.add_row(scored.name, str(count), *map(_shown, values))
+    macro = [found.scores.macro[name] for name in _titles(found)]
+    table.add_row("macro", str(len(found.labels)), *map(_shown, macro), style="bold")
     return table
 
 
-def _rows(found: FolderScores) -> Iterator[list[float]]:
-    """Of each class: its recordings and its scores; NaN where only all classes together have one."""
-    for number, count in enumerate(found.labels.sum(axis=0)):
-        values = [
-            found.scores.by_class[name][number] if name in found.scores.by_class else math.nan
-            for name in found.scores.macro
-        ]
-        yield [int(count), *values]
+def _titles(found: FolderScores) -> dict[str, str]:
+    """Of the scores that each class has."""
+    return {name: title for name, title in _TITLES.items() if name in found.scores.by_class}
+
+
+def _rows(found: FolderScores) -> Iterator[tuple[ScoredClass, int, list[float]]]:
+    """Of each class: its recordings and its scores."""
+    for number, scored in enumerate(scored_classes(found.scores.year)):
+        values = [found.scores.by_class[name][number] for name in _titles(found)]
+        yield scored, int(found.labels[:, number].sum()), values
 
 
 def _shown(value: float) -> str:

@@ -1,6 +1,7 @@
 """How sure a macro AUROC is: the bootstrap of the PTB-XL benchmark.
 
-Source: Strodthoff et al., "Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL", 2021, section III.
+Source: Strodthoff et al., "Deep Learning for ECG Analysis: Benchmarks and Insights from PTB-XL", 2021, and its code,
+helme/ecg_ptbxl_benchmarking.
 """
 
 from collections.abc import Iterator

@@ -128,9 +128,10 @@ def score_folders(labels: Path, outputs: Path, year: int = 2021) -> FolderScores
     codes = [read_header_labels(header) for header in headers]
     flags, numbers, notes = _read_outputs(files, year)
     bare = [header.name for header, each in zip(headers, codes, strict=True) if each is None]
-    notes += _note(bare, "headers have no Dx line: scored as without a diagnosis")
-    unknown = sorted(path.name for path in _listed(outputs, ".csv") if path not in set(files))
-    notes += _note(unknown, "output files belong to no header: not scored")
+    notes += _note("headers without a Dx line", bare, "scored as without a diagnosis")
+    wanted = set(files)
+    unknown = [path.name for path in _listed(outputs, ".csv") if path not in wanted]
+    notes += _note("output files that belong to no header", unknown, "not scored")
     truth = label_matrix([each or [] for each in codes], year)
     return FolderScores(challenge_scores(truth, flags, numbers, year), truth, tuple(notes))
 
@@ -139,28 +140,41 @@ def _read_outputs(files: list[Path], year: int) -> tuple[Flags, Floats, list[str
     """Outputs and probabilities of the scored classes `[M, n_class]`, and what is to be said of the files."""
     n_class = len(scored_classes(year))
     flags, numbers = np.zeros((len(files), n_class), dtype=bool), np.zeros((len(files), n_class))
-    malformed, elsewhere, unscored = [], [], []
+    read, malformed = _read_each(files, year)
+    unscored = []
+    for columns, rows in _same_columns(read).items():
+        outputs = np.stack([read[row].outputs for row in rows])
+        probabilities = np.stack([read[row].probabilities for row in rows])
+        flags[rows], numbers[rows] = in_classes(columns, outputs, probabilities, year)
+        unscored += [] if any(classes_named(name, year) for name in columns) else [files[row].name for row in rows]
+    elsewhere = [files[row].name for row, output in read.items() if output.record not in ("", files[row].stem)]
+    notes = [
+        *_note("malformed output files", malformed, "scored as without any class"),
+        *_note("output files that name another record in their first line", elsewhere, "scored by the file's name"),
+        *_note("output files with none of the scored classes", unscored, "scored as without any class"),
+    ]
+    return flags, numbers, notes
+
+
+def _read_each(files: list[Path], year: int) -> tuple[dict[int, ChallengeOutput], list[str]]:
+    """Outputs by the number of their file, and the names of the files that cannot be read."""
+    read, malformed = {}, []
     for row, path in enumerate(files):
         try:
-            output = read_challenge_csv(path, year)
+            read[row] = read_challenge_csv(path, year)
         except InputError as error:
             if year != 2020:
                 raise InputError(f"{error}. The official evaluation gives no score then; write it again") from error
             malformed.append(path.name)
-            continue
-        named, probable = in_classes(output.columns, output.outputs[None], output.probabilities[None], year)
-        flags[row], numbers[row] = named[0], probable[0]
-        elsewhere += [path.name] if output.record not in ("", path.stem) else []
-        unscored += [] if any(classes_named(name, year) for name in output.columns) else [path.name]
-    return (
-        flags,
-        numbers,
-        [
-            *_note(malformed, "output files are malformed: scored as without any class"),
-            *_note(elsewhere, "output files name another record in their first line: scored by the name of the file"),
-            *_note(unscored, "output files have none of the scored classes: scored as without any class"),
-        ],
-    )
+    return read, malformed
+
+
+def _same_columns(read: dict[int, ChallengeOutput]) -> dict[tuple[str, ...], list[int]]:
+    """Numbers of the files that have the same classes in the same order."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, output in read.items():
+        groups.setdefault(output.columns, []).append(row)
+    return groups
 
 
 def _headers(folder: Path) -> list[Path]:
@@ -189,9 +203,9 @@ def _expect_all(files: list[Path], folder: Path) -> None:
         )
 
 
-def _note(names: list[str], what: str) -> list[str]:
+def _note(what: str, names: list[str], treated: str) -> list[str]:
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return [f"{len(names)} {what} ({shown})"] if names else []
+    return [f"{what}: {len(names)} ({shown}), {treated}"] if names else []
 
 
 def _text(path: Path) -> str:

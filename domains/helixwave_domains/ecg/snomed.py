@@ -133,7 +133,7 @@ def reward_matrix(year: int) -> NDArray[np.float64]:
     """What the output of one class (column) is worth where another one (row) is true: `[n_class, n_class]`, symmetric.
 
     Source: Perez Alday et al., "Classification of 12-lead ECGs: the PhysioNet/Computing in Cardiology Challenge 2020",
-    2020, section 2.4; Reyna et al., "Will Two Do? Varying Dimensions in Electrocardiography", 2021.
+    2020; Reyna et al., "Will Two Do? Varying Dimensions in Electrocardiography", 2021.
     """
     scored = scored_classes(year)
     distances = np.array([one.members[0].distance for one in scored])

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from helixwave.errors import InputError
 from helixwave_domains.ecg.aami import AAMI_CLASSES, BEATS, NON_BEATS, aami_beat_scores, aami_class, beat_scores
+from helixwave_domains.ecg.beat_objective import EcgBeats
 from helixwave_domains.ecg.class_pictures import beat_pictures
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -48,6 +50,14 @@ def test_symbols_are_also_shown_in_the_classes_of_aami():
     assert grouped.table["beats"].tolist() == [2, 0, 1, 0, 0]
     assert "100.0 % of all beats" in grouped.caption
     assert len(beat_pictures(["AFIB"], ["N"], ["N", "AFIB"])) == 1
+
+
+def test_a_run_on_beats_reports_their_classes():
+    judge = EcgBeats(["N", "L", "V"])
+    target = torch.tensor([0, 1, 2, 2])
+    assert judge.score(torch.eye(3).log_softmax(-1), torch.arange(3))[judge.monitor] == 1
+    titles = [picture.title for picture in judge.pictures(torch.eye(3)[[0, 0, 2, 2]].log_softmax(-1), target)]
+    assert titles[:3] == ["Beats of each class", "Beats in the classes of AAMI EC57", "Confusion matrix"]
 
 
 def test_what_is_no_beat_is_refused():

@@ -90,7 +90,7 @@ def draw(rng, year):
 @pytest.mark.parametrize("year", [2020, 2021])
 def test_scores_are_those_of_the_definition(year):
     rng = np.random.default_rng(year)
-    for _ in range(60):
+    for _ in range(40):
         truth, columns, binary, scalar = draw(rng, year)
         expected = by_definition(truth, columns, binary, scalar, year)
         labels = label_matrix(truth, year)

@@ -80,6 +80,12 @@ def test_folders_have_the_scores_of_their_arrays(folders):
     assert found.notes == ()
 
 
+def test_columns_may_differ_from_file_to_file(folders):
+    expected = score_folders(*folders)
+    (folders[1] / "B.csv").write_text(f"#B\n{AF},999,{CRBBB},{NSR}\n1,1,0,0\n0.6,1,0.2,0.4\n")
+    assert score_folders(*folders).scores.macro == expected.scores.macro
+
+
 def test_what_is_wrong_is_told_and_scored_as_officially(folders):
     labels, outputs = folders
     (labels / "C.hea").write_text("C 12 500 5000\n")
@@ -87,10 +93,10 @@ def test_what_is_wrong_is_told_and_scored_as_officially(folders):
     (outputs / "D.csv").write_text("#D\n")
     found = score_folders(labels, outputs)
     assert found.notes == (
-        "1 output files name another record in their first line: scored by the name of the file (C.csv)",
-        "1 output files have none of the scored classes: scored as without any class (C.csv)",
-        "1 headers have no Dx line: scored as without a diagnosis (C.hea)",
-        "1 output files belong to no header: not scored (D.csv)",
+        "output files that name another record in their first line: 1 (C.csv), scored by the file's name",
+        "output files with none of the scored classes: 1 (C.csv), scored as without any class",
+        "headers without a Dx line: 1 (C.hea), scored as without a diagnosis",
+        "output files that belong to no header: 1 (D.csv), not scored",
     )
     assert found.scores.macro["accuracy"] == pytest.approx(2 / 3)
 
@@ -109,7 +115,7 @@ def test_a_malformed_file_is_refused_in_2021_and_negative_in_2020(folders, text,
     with pytest.raises(InputError, match=rf"B\.csv: {message}.*no score then; write it again"):
         score_folders(labels, outputs, 2021)
     found = score_folders(labels, outputs, 2020)
-    assert found.notes == ("1 output files are malformed: scored as without any class (B.csv)",)
+    assert found.notes == ("malformed output files: 1 (B.csv), scored as without any class",)
     (outputs / "B.csv").write_text(f"#B\n{AF}\n0\n0\n")
     assert score_folders(labels, outputs, 2020).scores.macro == found.scores.macro
 
@@ -139,6 +145,7 @@ def test_scores_are_shown_and_written(folders, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "PhysioNet/CinC Challenge 2020" in shown
     assert "CRBBB|RBBB" in shown
+    assert f"challenge metric {found.scores.macro['challenge']:.3f}, accuracy 0.500" in shown
     with open(tmp_path / "scores.csv") as f:
         rows = list(csv.DictReader(f))
     assert [row["class"] for row in rows] == [*class_names(2020), "macro"]
