@@ -6,21 +6,11 @@ import numpy as np
 import pytest
 from helixwave.errors import InputError
 from helixwave_domains.ecg.cinc2021 import CinC2021, scored_labels
-from helixwave_domains.ecg.leads import LEADS
 from helixwave_domains.ecg.snomed import class_names
 
+from tests.domains.ecg.record_files import write_record
+
 CODES = ["426783006", "164889003,59118001", "713427006", "1234567", "10370003,284470004,63593006"]
-
-
-def write_record(path: Path, diagnoses: str | None, rate: int = 100, seconds: float = 2) -> None:
-    """A record as the challenge has them, with a space before Dx."""
-    n = round(rate * seconds)
-    counts = np.random.default_rng(len(path.stem)).integers(-900, 900, (n, 12)).astype("<i2")
-    path.with_suffix(".dat").write_bytes(counts.tobytes())
-    lines = [f"{path.stem} 12 {rate} {n}"]
-    lines += [f"{path.stem}.dat 16 1000.0(0)/mV 16 0 {counts[0, i]} 0 0 {lead}" for i, lead in enumerate(LEADS)]
-    lines += [] if diagnoses is None else [f"# Dx: {diagnoses}"]
-    path.with_suffix(".hea").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
