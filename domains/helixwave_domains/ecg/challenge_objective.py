@@ -1,5 +1,6 @@
 """Diagnoses as labels of a recording, judged as the PhysioNet/CinC Challenges judge them."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from helixwave.objectives.collected import Collected
 from helixwave.objectives.objective import expect_targets
 from torch import Tensor
 
-from helixwave_domains.ecg.challenge import challenge_metric, f_measure, mean_of_defined
+from helixwave_domains.ecg.challenge import Flags, Floats, challenge_metric, f_measure, mean_of_defined
 from helixwave_domains.ecg.ptbxl_metrics import macro_auroc_interval
 from helixwave_domains.ecg.snomed import class_names, classes_named, reward_matrix, scored_classes
 
@@ -34,10 +35,11 @@ class EcgDiagnoses(MultiLabel):
         monitor: the metric on the validation split that chooses the weights to keep.
         loss: mean binary cross entropy; or the same with rare labels in mind, where confident negatives hardly count
             (Ridnik et al., "Asymmetric Loss for Multi-Label Classification", 2021, with gamma- = 4, gamma+ = 0,
-            m = 0.05); or cross entropy less the mean reward of the challenge, probabilities taken for
-            outputs and `y + p - y p` for the count of classes that are either.
+            m = 0.05); or cross entropy less the mean reward of the challenge, probabilities taken for outputs and
+            `y + p - y p` for the count of classes that are either.
         intervals: resamples of a bootstrap on the test split: 0.05 and 0.95 quantiles of the macro AUROC as
-            `auroc_low` and `auroc_high`; 0: none. PTB-XL's benchmark has 1,000.
+            `auroc_low` and `auroc_high`; NaN where hardly any resample has every label; 0: none. PTB-XL's
+            benchmark has 1,000.
 
     Raises:
         InputError: the metric or the loss of a challenge is asked for, and the classes are of none.
@@ -80,10 +82,8 @@ class EcgDiagnoses(MultiLabel):
         found = super().score(outputs, target)
         if self.intervals:
             rows = ~target.isnan().any(-1)
-            interval = macro_auroc_interval(
-                target[rows].numpy() == 1, outputs[rows].double().numpy(), resamples=self.intervals
-            )
-            found |= {"auroc_low": interval.low, "auroc_high": interval.high}
+            low, high = self._interval(target[rows].numpy() == 1, outputs[rows].double().numpy())
+            found |= {"auroc_low": low, "auroc_high": high}
         return found
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
@@ -92,6 +92,14 @@ class EcgDiagnoses(MultiLabel):
 
         probabilities = outputs.double().sigmoid().numpy()
         return [diagnoses_picture(target.numpy(), probabilities, self.classes), *super().pictures(outputs, target)]
+
+    def _interval(self, labels: Flags, outputs: Floats) -> tuple[float, float]:
+        try:
+            found = macro_auroc_interval(labels, outputs, resamples=self.intervals)
+        except InputError:
+            # as with the score itself, what is not defined must not end a run that is trained
+            return math.nan, math.nan
+        return found.low, found.high
 
     def _rewards(self, like: Tensor) -> Tensor:
         assert self.year is not None

@@ -174,6 +174,8 @@ def test_the_bootstrap_interval_is_among_the_scores():
     outputs, target = objective_batch(n=200)
     found = EcgDiagnoses(class_names(2021), intervals=50).score(outputs, target)
     assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
+    one_kind = EcgDiagnoses(["AF", "SB"], intervals=5).score(outputs[:, :2], torch.ones(200, 2))
+    assert math.isnan(one_kind["auroc_low"])
 
 
 def test_the_asymmetric_loss_is_its_equation():
