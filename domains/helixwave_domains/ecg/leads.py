@@ -56,6 +56,11 @@ def canonical_lead(name: str) -> str | None:
     return _NAMES.get(_PREFIX.sub("", _SUFFIX.sub("", plain)))
 
 
+def lead_number(lead: str) -> int | None:
+    """The number of a standard lead in ISO/IEEE 11073-10102, as in 61 for III; None for any other lead."""
+    return next((number for number, known in _NUMBERS.items() if known == lead), None)
+
+
 def expect_leads(where: str, leads: Sequence[str]) -> None:
     """Raise InputError unless `leads` are standard ones, each once, and at least one."""
     if not leads:
@@ -79,6 +84,8 @@ def order_leads(names: Sequence[str]) -> tuple[list[int], tuple[str, ...], list[
     places: dict[str, int] = {}
     for place, name in enumerate(names):
         lead = canonical_lead(name) or name
+        if lead in places and lead not in LEADS:
+            lead = f"{name} (channel {place + 1})"
         if lead in places:
             notes.append(
                 f"{name} (channel {place + 1}) is lead {lead} once more: only channel {places[lead] + 1} is read"

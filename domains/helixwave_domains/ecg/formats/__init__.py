@@ -2,18 +2,18 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from helixwave.errors import InputError
 from helixwave.registry import Registry
 
-from helixwave_domains.ecg.formats.channels import Declared, Format
+from helixwave_domains.ecg.formats.channels import Declared, Format, WritableFormat
 from helixwave_domains.ecg.formats.wfdb_header import files_of, header_of
 from helixwave_domains.ecg.recording import Recording
 
-__all__ = ["ECG_FORMATS", "Declared", "Format", "Found", "find_recordings", "format_of", "read_recording"]
+__all__ = ["ECG_FORMATS", "Declared", "Format", "Found", "find_recordings", "format_of", "read_recording", "writers"]
 
 ECG_FORMATS = Registry("ecg format")
 # a root element may stand behind comments, but not behind more than that
@@ -60,6 +60,12 @@ def format_of(path: Path) -> Format:
         known = ", ".join(known.name for known in _formats())
         raise InputError(f"{path}: no ECG format knows it, it {what}. Known: {known}")
     return found
+
+
+def writers() -> dict[str, Callable[[Recording, Path], list[str]]]:
+    """What writes files by how these end: `.edf`."""
+    formats = (known for known in _formats() if isinstance(known, WritableFormat))
+    return {suffix: known.write for known in formats for suffix in known.written}
 
 
 def find_recordings(paths: Iterable[Path | str]) -> Found:

@@ -9,6 +9,7 @@ from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.ecg.formats.channels import Channels, Declared, recording_of, unreadable
+from helixwave_domains.ecg.formats.table_writer import write_archive
 from helixwave_domains.ecg.recording import Annotation, Recording
 
 # more channels than an ECG has: such an axis holds the samples
@@ -40,6 +41,7 @@ class Archive:
 
     name = "NumPy archive"
     suffixes = (".npz",)
+    written = (".npz",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether it is an archive of that name."""
@@ -70,6 +72,10 @@ class Archive:
                 facts={key: said[key].item() for key in ("age", "sex") if key in said},
             )
         return recording_of(channels, declared)
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write all that is known of it."""
+        return write_archive(recording, path)
 
 
 class _Values:

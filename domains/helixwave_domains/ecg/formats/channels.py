@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from helixwave.errors import InputError
@@ -18,6 +18,9 @@ from helixwave_domains.ecg.recording import Annotation, Recording, Signal
 
 Read = Callable[[int, int], NDArray[Any]]
 """Values `[channels, stop - start]` of the samples from `start` up to `stop`, NaN where nothing was recorded."""
+
+COMMENT = '"'
+"""The symbol of a mark that is neither a beat nor a rhythm."""
 
 _NUMBER = re.compile(r"([\d.]+(?:e[+-]?\d+)?)?\s*([^\d\s]+)", re.IGNORECASE)
 _MILLIVOLTS = {"mv": 1.0, "millivolt": 1.0, "uv": 1e-3, "microvolt": 1e-3, "nv": 1e-6, "v": 1e3, "volt": 1e3}
@@ -70,13 +73,11 @@ class Channels:
 
 
 class Format(Protocol):
-    """A kind of file. To register one in the entry points `helixwave.ecg_formats` is all it takes to add it.
-
-    A format that can also be written has `write(recording, path) -> list[str]`, which says what it could not keep.
-    """
+    """A kind of file. To register one in the entry points `helixwave.ecg_formats` is all it takes to add it."""
 
     name: str
     suffixes: tuple[str, ...]
+    """How its files usually end."""
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether a file that begins with `head` is of this kind."""
@@ -144,6 +145,18 @@ class Millivolts:
 
     def __call__(self, start: int, stop: int) -> Signal:
         return (self.read(start, stop)[self.places] * self.scales).astype(np.float32)
+
+
+@runtime_checkable
+class WritableFormat(Format, Protocol):
+    """A kind of file that is also written."""
+
+    written: tuple[str, ...]
+    """How the files end that it writes."""
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write a recording and return what the format could not keep."""
+        ...
 
 
 @contextmanager

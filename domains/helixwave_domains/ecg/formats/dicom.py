@@ -10,6 +10,7 @@ from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.ecg.formats.channels import Channels, Declared, package, recording_of, unreadable
+from helixwave_domains.ecg.formats.dicom_writer import write_dicom
 from helixwave_domains.ecg.formats.person import age_and_sex
 from helixwave_domains.ecg.leads import canonical_lead
 from helixwave_domains.ecg.recording import Recording
@@ -23,6 +24,7 @@ class DICOM:
 
     name = "DICOM"
     suffixes = (".dcm",)
+    written = (".dcm",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether it begins as DICOM files do; one without that beginning must be called `.dcm`."""
@@ -50,6 +52,10 @@ class DICOM:
                 notes=_left_out(file, group),
             )
         return recording_of(channels, declared)
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write it as a 12-lead or a general ECG."""
+        return write_dicom(recording, path)
 
 
 @dataclass(frozen=True)

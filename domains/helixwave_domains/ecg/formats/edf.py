@@ -9,14 +9,13 @@ import numpy as np
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
-from helixwave_domains.ecg.formats.channels import Channels, Declared, package, recording_of, unreadable
+from helixwave_domains.ecg.formats.channels import COMMENT, Channels, Declared, package, recording_of, unreadable
+from helixwave_domains.ecg.formats.edf_writer import write_edf
 from helixwave_domains.ecg.formats.person import age_and_sex
 from helixwave_domains.ecg.leads import canonical_lead
 from helixwave_domains.ecg.recording import Annotation, Recording
 
 _HEADER_BYTES = 256
-# a mark of a beat or of a rhythm that begins, as WFDB names them; any other text is a comment
-_COMMENT = '"'
 
 
 class EDF:
@@ -24,6 +23,7 @@ class EDF:
 
     name = "EDF"
     suffixes = (".edf", ".bdf", ".rec")
+    written = (".edf",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether it begins as EDF or BDF does."""
@@ -48,6 +48,10 @@ class EDF:
                 notes=notes,
             )
         return recording_of(channels, declared)
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write it as EDF+."""
+        return write_edf(recording, path)
 
 
 @dataclass(frozen=True)
@@ -87,4 +91,4 @@ def _annotation(sample: int, text: str) -> Annotation:
     symbol, _, rest = text.partition(" ")
     if len(symbol) == 1 and (not rest or (symbol == "+" and rest.startswith("("))):
         return Annotation(sample, symbol, rest)
-    return Annotation(sample, _COMMENT, text)
+    return Annotation(sample, COMMENT, text)

@@ -10,6 +10,7 @@ from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.ecg.formats.channels import Channels, Declared, millivolts, package, recording_of, unreadable
+from helixwave_domains.ecg.formats.table_writer import write_parquet, write_text
 from helixwave_domains.ecg.leads import canonical_lead
 from helixwave_domains.ecg.recording import Recording, held
 
@@ -28,6 +29,7 @@ class Table:
 
     name = "CSV"
     suffixes: tuple[str, ...] = (".csv", ".tsv", ".txt")
+    written = (".csv", ".tsv")
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether its first line names a standard lead; a file of numbers alone must be called `.csv` or `.tsv`."""
@@ -49,12 +51,17 @@ class Table:
             named = not all(map(_is_number, _cells(first, separator)))
             return _recording(path, self.name, _pieces(path, separator, named), declared, named)
 
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write it with a column of seconds and one of millivolts for each lead."""
+        return write_text(recording, path)
+
 
 class Parquet:
     """A Parquet file with the same columns as a CSV file."""
 
     name = "Parquet"
     suffixes = (".parquet",)
+    written = (".parquet",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether it begins as Parquet files do."""
@@ -65,6 +72,10 @@ class Parquet:
         with unreadable(path, self.name):
             frame = package("pandas").read_parquet(path)
             return _recording(path, self.name, iter([frame]), declared, named=True)
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write it with the columns of a CSV file."""
+        return write_parquet(recording, path)
 
 
 def _pieces(path: Path, separator: str, named: bool) -> Iterator[Any]:

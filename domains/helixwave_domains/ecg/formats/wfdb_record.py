@@ -18,6 +18,7 @@ from helixwave_domains.ecg.formats.wfdb_header import (
     header_of,
     read_header,
 )
+from helixwave_domains.ecg.formats.wfdb_writer import write_wfdb
 from helixwave_domains.ecg.leads import canonical_lead
 from helixwave_domains.ecg.recording import Annotation, Recording
 
@@ -41,6 +42,7 @@ class WFDB:
 
     name = "WFDB"
     suffixes = (".hea",)
+    written = (".hea",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether it is a header, or belongs to one."""
@@ -66,6 +68,10 @@ class WFDB:
                 notes=record.notes,
             )
         return recording_of(channels, declared)
+
+    def write(self, recording: Recording, path: Path) -> list[str]:
+        """Write it in format 16."""
+        return write_wfdb(recording, path)
 
 
 @dataclass(frozen=True)
