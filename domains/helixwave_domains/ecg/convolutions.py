@@ -31,7 +31,7 @@ class PaddedConv1d(nn.Conv1d):
             raise InputError(f"model: a convolution's stride is {stride}, expected at least 1")
         super().__init__(c_in, c_out, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`[B, C, T]` -> `[B, C', ceil(T / stride)]`."""
         return super().forward(silenced(x, lengths))
 
@@ -42,7 +42,7 @@ class PaddedBatchNorm1d(nn.BatchNorm1d):
     A single position has no deviation: it is normed with the running statistics.
     """
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`[B, C, T]` or `[B, C]`, same shape; what stands in padding has no meaning."""
         if not self.training:
             return super().forward(x)

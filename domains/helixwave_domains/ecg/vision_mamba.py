@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from helixwave.backbone import Backbone
+from helixwave.blocks.bimamba import BiMamba
 from helixwave.errors import InputError
 from helixwave.outputs import Predicts
 from torch import Tensor, nn
@@ -71,8 +72,9 @@ class ECGMamba(ECGNetwork):
         self.backbone = Backbone(d_model, n_layer=n_layer, blocks=[block], drop_path=drop_path)
         self.head = _ClassTokenHead(d_model, len(classes), dropout)
         with torch.no_grad():
-            for each in self.backbone.blocks:
-                each.mamba_fwd.out_proj.weight /= math.sqrt(n_layer)
+            for mixer in self.backbone.blocks:
+                assert isinstance(mixer, BiMamba)
+                mixer.mamba_fwd.out_proj.weight.div_(math.sqrt(n_layer))
 
 
 class _WithClassToken(nn.Module):
@@ -98,9 +100,8 @@ class _WithClassToken(nn.Module):
             )
         x, lengths = self.stem(inputs, lengths)
         valid = None if lengths is None else lengths + 1
+        middle = _middle(x.shape[0], x.shape[1] + 1, valid, x.device)[:, None, None]
         place = torch.arange(x.shape[1] + 1, device=x.device)[:, None]
-        middle = middle_of(x.shape[1] + 1, valid)
-        middle = middle if valid is None else middle[:, None, None]
         before, behind = torch.cat([x, x[:, -1:]], dim=1), torch.cat([x[:, :1], x], dim=1)
         x = torch.where(place < middle, before, torch.where(place == middle, self.token.to(x.dtype), behind))
         return x + self.positions[: x.shape[1]], valid
@@ -118,10 +119,11 @@ class _ClassTokenHead(nn.Module):
 
     def pooled(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """The class token."""
-        middle = middle_of(hidden.shape[1], lengths)
-        return hidden[:, middle] if lengths is None else hidden[torch.arange(len(hidden), device=hidden.device), middle]
+        (B, T), device = hidden.shape[:2], hidden.device
+        return hidden[torch.arange(B, device=device), _middle(B, T, lengths, device)]
 
 
-def middle_of(T: int, lengths: Tensor | None) -> "int | Tensor":
-    """Where the class token stands among `T` positions, or among each sequence's valid ones, itself included."""
-    return (T - 1) // 2 if lengths is None else (lengths - 1) // 2
+def _middle(B: int, T: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+    """Where the class token stands `[B]`: in the middle of the valid positions, itself included."""
+    lengths = torch.full((B,), T, device=device) if lengths is None else lengths
+    return (lengths - 1) // 2

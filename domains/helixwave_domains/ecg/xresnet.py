@@ -15,6 +15,9 @@ _KERNEL, _WIDTH, _EXPANSION = 5, 64, 4
 _STEM = (32, 32, _WIDTH)
 _SHORTENED = 8  # by the stages: each but the first halves the length
 
+Padded = tuple[Tensor, Tensor | None]
+"""Right-padded signals and how much of each is valid."""
+
 
 class XResNet1d(ECGNetwork):
     """xresnet1d101 of the PTB-XL benchmark: a residual net of bottlenecks.
@@ -71,8 +74,9 @@ class _ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight)
         nn.init.constant_(self.norm.weight, 0.0 if starts_at_zero else 1.0)
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:  # [B, C, T] -> [B, C', ceil(T / stride)]
-        return self.norm(self.conv(x, lengths), shortened(lengths, self.stride))
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Padded:  # [B, C, T] -> [B, C', ceil(T / stride)]
+        after = shortened(lengths, self.stride)
+        return self.norm(self.conv(x, lengths), after), after
 
 
 class _Stem(nn.Module):
@@ -83,11 +87,11 @@ class _Stem(nn.Module):
             _ConvNorm(sizes[i], sizes[i + 1], _KERNEL, stride=1 if i else 2) for i in range(len(_STEM))
         )
 
-    def forward(self, inputs: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, inputs: Tensor, lengths: Tensor | None) -> Padded:
         x = inputs.transpose(1, 2)
         for layer in self.layers:
-            x = F.relu(layer(x, lengths))
-            lengths = shortened(lengths, layer.stride)
+            x, lengths = layer(x, lengths)
+            x = F.relu(x)
         return max_pool(x, lengths, 3, stride=2).transpose(1, 2), shortened(lengths, 2)
 
 
@@ -98,21 +102,19 @@ class _Bottleneck(nn.Module):
         super().__init__()
         c_out = _EXPANSION * _WIDTH
         self.stride = stride
-        self.layers = nn.ModuleList(
-            [
-                _ConvNorm(c_in, _WIDTH, 1),
-                _ConvNorm(_WIDTH, _WIDTH, _KERNEL, stride=stride),
-                _ConvNorm(_WIDTH, c_out, 1, starts_at_zero=True),
-            ]
-        )
+        self.narrow = _ConvNorm(c_in, _WIDTH, 1)
+        self.conv = _ConvNorm(_WIDTH, _WIDTH, _KERNEL, stride=stride)
+        self.wide = _ConvNorm(_WIDTH, c_out, 1, starts_at_zero=True)
         self.shortcut = _ConvNorm(c_in, c_out, 1) if c_in != c_out else None
 
-    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        after = shortened(lengths, self.stride)
-        y = F.relu(self.layers[0](x, lengths))
-        y = self.layers[2](F.relu(self.layers[1](y, lengths)), after)
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Padded:
+        y, _ = self.narrow(x, lengths)
+        y, after = self.conv(F.relu(y), lengths)
+        y, _ = self.wide(F.relu(y), after)
         x = mean_pool(x, lengths, self.stride) if self.stride > 1 else x
-        return F.relu(y + (x if self.shortcut is None else self.shortcut(x, after)))
+        if self.shortcut is not None:
+            x, _ = self.shortcut(x, after)
+        return F.relu(y + x), after
 
 
 class _Stages(nn.Module):
@@ -130,6 +132,5 @@ class _Stages(nn.Module):
         """`[B, T, C]` -> `[B, ceil(T / 8), C']`, and no state."""
         x = x.transpose(1, 2)
         for block in self.blocks:
-            x = block(x, lengths)
-            lengths = shortened(lengths, block.stride)
+            x, lengths = block(x, lengths)
         return x.transpose(1, 2), None
