@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from helixwave_domains.ecg.beats import BeatSplit
+from helixwave_domains.ecg.record_features import record_features
 
 Features = NDArray[np.float64]
 
@@ -76,6 +77,62 @@ class BeatLogisticRegression:
         return _log_probabilities(fitted[best], inputs["test"], data), torch.from_numpy(data.test.labels)
 
 
+class EcgFeaturesLogisticRegression:
+    """Logistic regression on the heart rate and its variability, and on the size and the spectrum of each lead.
+
+    Of each label on its own where there are several. The features are those of whole recordings, whatever a model reads
+    at once.
+
+    Args:
+        strengths: inverse regularisation strengths to choose from on the validation part.
+        amplitudes: whether size and spectrum of the leads count, or the rhythm alone.
+    """
+
+    def __init__(self, *, strengths: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0), amplitudes: bool = True):
+        self.strengths, self.amplitudes = strengths, amplitudes
+        self.description = (
+            f"logistic regression on heart rate and variability{', amplitudes and spectra' if amplitudes else ''} of "
+            "the whole recording, regularised as is best on the validation part"
+        )
+
+    def predict(self, data: Any) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (classes) or logits (labels) `[M, n]` and targets of the test recordings."""
+        parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+        if not all(hasattr(part, "signals") for part in parts.values()):
+            raise InputError("baseline: ecg_features_logistic_regression is for recordings. Choose another, or null")
+        leads, rate = data.preprocessing["leads"], data.preprocessing["rate"]
+        features = {name: record_features(part.signals, leads, rate, self.amplitudes) for name, part in parts.items()}
+        scaler = StandardScaler().fit(features["train"])
+        features = {name: scaler.transform(values) for name, values in features.items()}
+        targets = parts["test"].targets
+        if targets.ndim == 1:
+            model = self._chosen(features, parts["train"].targets, parts["validation"].targets)
+            return _log_probabilities(model, features["test"], data), torch.from_numpy(targets)
+        columns = zip(parts["train"].targets.T, parts["validation"].targets.T, strict=True)
+        logits = [self._logits(features, *column) for column in columns]
+        return torch.from_numpy(np.stack(logits, axis=1)).float(), torch.from_numpy(targets)
+
+    def _logits(self, features: dict[str, Features], train: NDArray[Any], validation: NDArray[Any]) -> Features:
+        known, judged = ~np.isnan(train), ~np.isnan(validation)
+        positive = train[known].sum()
+        if positive in (0, known.sum()):
+            share = (positive + 1) / (known.sum() + 2)
+            return np.full(len(features["test"]), np.log(share / (1 - share)))
+        kept = {**features, "train": features["train"][known], "validation": features["validation"][judged]}
+        return self._chosen(kept, train[known], validation[judged]).decision_function(features["test"])
+
+    def _chosen(self, features: dict[str, Features], train: NDArray[Any], validation: NDArray[Any]) -> Any:
+        """The model whose strength has the least loss on the validation part."""
+
+        def loss(model: Any) -> float:
+            chance = np.full((len(validation), int(max(train.max(), validation.max(initial=0))) + 1), 1e-6)
+            chance[:, model.classes_.astype(int)] = model.predict_proba(features["validation"])
+            return -float(np.log(chance[np.arange(len(validation)), validation.astype(int)].clip(1e-6)).sum())
+
+        fitted = (LogisticRegression(C=each, max_iter=5000).fit(features["train"], train) for each in self.strengths)
+        return min(fitted, key=loss)
+
+
 def beat_features(beats: BeatSplit, intervals: float) -> Features:
     """Millivolts of the lead, then the intervals times a weight: `[M, T + 3]`."""
     # the intervals are constant along the window
@@ -90,5 +147,5 @@ def _expect_beats(name: str, data: object) -> None:
 def _log_probabilities(model: Any, features: Features, data: Any) -> Tensor:
     """Log-probabilities of all classes; those that do not occur in training have next to none."""
     probabilities = np.full((len(features), len(data.classes)), 1e-12)
-    probabilities[:, model.classes_] = model.predict_proba(features).clip(1e-12)
+    probabilities[:, model.classes_.astype(int)] = model.predict_proba(features).clip(1e-12)
     return torch.from_numpy(np.log(probabilities)).float()
