@@ -60,8 +60,8 @@ def _show(recording: Recording, quality: Mapping[str, LeadQuality]) -> None:
         facts.add_row(name, escape(value))
     leads = Table(box=None, pad_edge=False)
     for head in ("lead", "in the file", "units"):
-        leads.add_column(head)
-    for head in ("amplitude", "missing", "longest flat", "< 0.5 Hz", "hum"):
+        leads.add_column(head, no_wrap=True)
+    for head in ("swing mV", "missing %", "flat s", "<0.5 Hz %", "hum mV"):
         leads.add_column(head, justify="right")
     leads.add_column("quality")
     for lead, name, units in zip(recording.leads, recording.names, recording.units, strict=True):
@@ -90,11 +90,11 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str]]:
 
 def _figures(found: LeadQuality) -> tuple[str, ...]:
     return (
-        "-" if math.isnan(found.amplitude) else f"{found.amplitude:.2f} mV",
-        f"{found.missing:.1%}",
-        f"{found.longest_flat:.2f} s",
-        f"{found.wander:.0%}",
-        f"{found.hum:.3f} mV",
+        "-" if math.isnan(found.amplitude) else f"{found.amplitude:.2f}",
+        f"{100 * found.missing:.1f}",
+        f"{found.longest_flat:.2f}",
+        f"{100 * found.wander:.0f}",
+        f"{found.hum:.3f}",
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +171,7 @@ class _Lead:
         return replace(found, flags=tuple(_flags(found, n_sample / self.rate)))
 
     @property
-    def _frequencies(self) -> NDArray[np.float64]:
+    def _frequencies(self) -> NDArray[Any]:
         return np.fft.rfftfreq(self.length, 1 / self.rate)
 
     def _wander(self) -> float:
