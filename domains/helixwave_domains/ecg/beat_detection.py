@@ -14,11 +14,13 @@ from helixwave_domains.ecg.recording import Recording
 _LEAST_SPREAD = 0.01
 # seconds that a detector needs to find out what a beat is
 _LEAST = 2.0
+# codes of WFDB that stand for a beat
+_BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
 # preferred, as R stands out in it
 _LEAD = "II"
 
 
-def r_peaks(signal: NDArray[np.float32], rate: float) -> NDArray[np.int64]:
+def detect(lead: NDArray[np.float32], rate: float) -> NDArray[np.int64]:
     """Samples of the R peaks of one lead `[T]` in millivolts; none where nothing beats.
 
     NaN is read as the lead's median. Source: the gradient method of Makowski et al., "NeuroKit2: A Python toolbox for
@@ -27,21 +29,31 @@ def r_peaks(signal: NDArray[np.float32], rate: float) -> NDArray[np.int64]:
     Raises:
         InputError: NeuroKit2 is not there.
     """
-    known = signal[~np.isnan(signal)]
+    known = lead[~np.isnan(lead)]
     if len(known) < _LEAST * rate or known.std() < _LEAST_SPREAD:
         return np.empty(0, dtype=np.int64)
-    lead = np.nan_to_num(signal, nan=float(np.median(known))).astype(np.float64)
+    filled = np.nan_to_num(lead, nan=float(np.median(known))).astype(np.float64)
     neurokit = neurokit2()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cleaned = neurokit.ecg_clean(lead, sampling_rate=round(rate))
+        cleaned = neurokit.ecg_clean(filled, sampling_rate=round(rate))
         found = neurokit.ecg_findpeaks(cleaned, sampling_rate=round(rate))["ECG_R_Peaks"]
     return np.unique(np.asarray(found, dtype=np.int64))
 
 
-def beats_of(recording: Recording) -> NDArray[np.int64]:
-    """Samples of the R peaks of a recording, in lead II or, without it, its first lead."""
-    return r_peaks(recording.signal[lead_of_beats(recording.leads)], recording.rate)
+def r_peaks(recording: Recording) -> tuple[NDArray[np.int64], str]:
+    """Samples of the R peaks of a recording, and where they come from: its annotations, or else the detector.
+
+    Looked for in lead II or, without it, the first lead.
+
+    Raises:
+        InputError: NeuroKit2 is needed and not there.
+    """
+    marked = [mark.sample for mark in recording.annotations if mark.symbol in _BEATS]
+    if marked:
+        return np.unique(np.array(marked, dtype=np.int64)), "from the annotations of the file"
+    place = lead_of_beats(recording.leads)
+    return detect(recording.signal[place], recording.rate), f"found in lead {recording.leads[place]} by NeuroKit2"
 
 
 def lead_of_beats(leads: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import periodogram
 
-from helixwave_domains.ecg.beat_detection import lead_of_beats, r_peaks
+from helixwave_domains.ecg.beat_detection import detect, lead_of_beats
 from helixwave_domains.ecg.recording import Signal
 
 # Hz: waves P and T, the QRS complex, what is sharper, and muscle or mains
@@ -29,7 +29,7 @@ def rhythm_features(lead: NDArray[np.float32], rate: float) -> list[float]:
     The coefficient of variation, the same of successive differences, the share of these above 50 ms, and the shortest
     and the longest interval over the median. Zeros where there are too few.
     """
-    intervals = np.diff(r_peaks(lead, rate)) / rate
+    intervals = np.diff(detect(lead, rate)) / rate
     if len(intervals) < 2:
         return [0.0] * 7
     mean, median, change = intervals.mean(), np.median(intervals), np.diff(intervals)

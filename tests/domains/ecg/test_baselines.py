@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from helixwave.errors import InputError
 from helixwave_domains.ecg.baselines import EcgFeaturesLogisticRegression
-from helixwave_domains.ecg.beat_detection import beats_of, r_peaks
+from helixwave_domains.ecg.beat_detection import detect, r_peaks
 from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.record_features import lead_features, record_features, rhythm_features
+from helixwave_domains.ecg.recording import Annotation
 
 from tests.domains.ecg.recordings import recording_of
 
@@ -27,25 +28,34 @@ def beating(seconds: float, times: np.ndarray, height: float = 1.0) -> np.ndarra
 def test_peaks_stand_where_they_are_drawn() -> None:
     times = np.cumsum(np.random.default_rng(0).uniform(0.6, 1.1, 12))
     lead = beating(14, times)
-    np.testing.assert_allclose(r_peaks(lead, RATE) / RATE, times, atol=0.01)
+    np.testing.assert_allclose(detect(lead, RATE) / RATE, times, atol=0.01)
     lead[1000:1010] = np.nan
-    assert len(r_peaks(lead, RATE)) >= 11
+    assert len(detect(lead, RATE)) >= 11
     recording = recording_of(np.stack([0 * lead, np.nan_to_num(lead)]), rate=RATE)
-    assert len(beats_of(recording)) >= 11
+    found, origin = r_peaks(recording)
+    np.testing.assert_array_equal(found, detect(np.nan_to_num(lead), RATE))
+    assert origin == "found in lead II by NeuroKit2"
+
+
+def test_annotated_beats_are_taken_as_they_are() -> None:
+    marks = tuple(Annotation(sample, symbol) for sample, symbol in [(5, "+"), (9, "N"), (20, "~"), (30, "/")])
+    found, origin = r_peaks(recording_of(np.zeros((2, 100)), annotations=marks))
+    assert found.tolist() == [9, 30]
+    assert origin == "from the annotations of the file"
 
 
 @pytest.mark.parametrize(
     "lead", [np.zeros(2000), np.full(2000, np.nan), np.linspace(0, 0.02, 2000), np.ones(100)], ids=str
 )
 def test_what_does_not_beat_has_no_peaks(lead: np.ndarray) -> None:
-    assert len(r_peaks(lead.astype(np.float32), RATE)) == 0
+    assert len(detect(lead.astype(np.float32), RATE)) == 0
     assert rhythm_features(lead.astype(np.float32), RATE) == [0.0] * 7
 
 
 def test_peaks_of_a_real_recording_are_those_of_its_annotators(data_folder: Path) -> None:
     recording = read_recording(data_folder / "mitdb" / "100")
     true = np.array([mark.sample for mark in recording.annotations if mark.symbol in "NAV"])
-    found = beats_of(recording)
+    found = detect(recording.signal[0], recording.rate)
     near = abs(true[:, None] - found[None]) <= 0.05 * recording.rate
     assert len(true) == 2273
     assert near.any(1).mean() > 0.998
