@@ -25,7 +25,7 @@ from helixwave.outputs import first_of, grouped_outputs
 from helixwave.pictures import learning_curves
 from helixwave.progress import EpochBar
 from helixwave.recipe import Batches, Recipe
-from helixwave.registry import BASELINES, DATA, OBJECTIVES
+from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config
 from helixwave.results import Results, write_results
 from helixwave.run_folder import RunFolder
 from helixwave.start import take_weights
@@ -196,7 +196,7 @@ def _examples(recipe: Recipe, source: Source, objective: Objective) -> Source:
 
 
 def _model(recipe: Recipe, folder: RunFolder, objective: Objective, source: Source) -> nn.Module:
-    parts = {key: recipe.config[key] for key in ("model", "backbone")}
+    parts = {"model": _reading(recipe.config["model"], source), "backbone": recipe.config["backbone"]}
     facts = {"classes": objective.classes, "predicts": objective.predicts, "recipe": recipe.name}
     if hasattr(source, "preprocessing"):
         facts["preprocessing"] = source.preprocessing
@@ -211,6 +211,15 @@ def _model(recipe: Recipe, folder: RunFolder, objective: Objective, source: Sour
     if recipe.start is not None and not folder.state.is_file():
         _say(take_weights(model, recipe.start))
     return model
+
+
+def _reading(model: Config, source: Source) -> Config:
+    """The recipe's model with what the data say of their inputs, where it takes this and the recipe says nothing."""
+    known = MODELS.signature(model["name"]).parameters
+    return {
+        **model,
+        **{key: value for key, value in getattr(source, "reads", {}).items() if key in known and key not in model},
+    }
 
 
 def _steps(batches: Callable[[int], Any], recipe: Recipe) -> int:

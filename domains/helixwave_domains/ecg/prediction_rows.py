@@ -1,0 +1,129 @@
+"""What is written of one recording: a row of the table, a JSON object, lines of a challenge, a page, a timeline."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helixwave.files import write_table
+
+from helixwave_domains.ecg.predictor import Prediction
+from helixwave_domains.ecg.quality import LeadQuality
+from helixwave_domains.ecg.score_files import ChallengeOutput, challenge_columns, write_challenge_csv
+
+FACTS = ("file", "status", "reason", "format", "seconds", "rate", "leads", "labels")
+NOTES = ("quality", "notes")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recording of a batch: what was found, or why nothing was.
+
+    Args:
+        cells: by column of the table.
+        details: the same and more, for JSON.
+    """
+
+    cells: Mapping[str, Any]
+    details: Mapping[str, Any]
+
+    @property
+    def failed(self) -> bool:
+        return self.cells["status"] != "ok"
+
+
+def columns(classes: list[str]) -> list[str]:
+    """Of the table. A class that is called as a column is has a prefix."""
+    return [*FACTS, *(class_column(name) for name in classes), *NOTES]
+
+
+def class_column(name: str) -> str:
+    return f"p_{name}" if name in (*FACTS, *NOTES) else name
+
+
+def failed_row(path: Path, reason: str) -> Row:
+    """Of a file that gave no prediction."""
+    facts = {"file": str(path), "status": "error", "reason": " ".join(reason.split())}
+    return Row(facts, facts)
+
+
+def row_of(path: Path, prediction: Prediction, quality: Mapping[str, LeadQuality]) -> Row:
+    """Of a prediction."""
+    recording = prediction.recording
+    facts = {
+        "file": str(path),
+        "status": "ok",
+        "reason": "",
+        "format": recording.format,
+        "seconds": round(recording.seconds, 3),
+        "rate": recording.rate,
+    }
+    flagged = {lead: list(found.flags) for lead, found in quality.items() if found.flags}
+    notes = list(dict.fromkeys([*recording.notes, *prediction.notes]))
+    probabilities = {name: round(value, 6) for name, value in prediction.probabilities.items()}
+    cells = {
+        **facts,
+        "leads": " ".join(recording.leads),
+        "labels": ";".join(prediction.present),
+        **{class_column(name): value for name, value in probabilities.items()},
+        "quality": "; ".join(f"{lead}: {', '.join(flags)}" for lead, flags in flagged.items()),
+        "notes": "; ".join(notes),
+    }
+    details = {
+        **facts,
+        "leads": list(recording.leads),
+        "units": list(recording.units),
+        "labels": prediction.present,
+        "probabilities": probabilities,
+        "thresholds": dict(zip(prediction.classes, prediction.thresholds.tolist(), strict=True)),
+        "quality": flagged,
+        "notes": notes,
+        "labels_in_file": None if recording.labels is None else list(recording.labels),
+        "timeline": _timeline(prediction),
+    }
+    return Row(cells, details)
+
+
+def table_line(row: Row, names: list[str]) -> str:
+    """A row as a line of CSV."""
+    text = io.StringIO()
+    csv.DictWriter(text, names, restval="", lineterminator="\n").writerow(dict(row.cells))
+    return text.getvalue()
+
+
+def json_line(row: Row) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row.details, ensure_ascii=False) + "\n"
+
+
+def write_timeline(prediction: Prediction, path: Path) -> None:
+    """A line for each window or beat: when, what is called present, and the probabilities."""
+    table = {"start": prediction.starts}
+    if prediction.seconds is not None:
+        table["end"] = prediction.starts + prediction.seconds
+    classes = np.array(prediction.classes)[prediction.timeline.argmax(1)]
+    columns = dict(zip(prediction.classes, prediction.timeline.T, strict=True))
+    write_table(
+        path, {**table, "likeliest": classes, **{class_column(name): column for name, column in columns.items()}}
+    )
+
+
+def write_challenge(prediction: Prediction, name: str, path: Path) -> None:
+    """The file that the PhysioNet/CinC challenges ask for."""
+    flags = np.array([label in prediction.present for label in prediction.classes])
+    columns = tuple(challenge_columns(prediction.classes))
+    write_challenge_csv(path, ChallengeOutput(name, columns, flags, prediction.values))
+
+
+def _timeline(prediction: Prediction) -> list[dict[str, Any]]:
+    rows = zip(prediction.starts.tolist(), prediction.timeline.tolist(), strict=True)
+    if prediction.seconds is None:
+        return [{"time": round(at, 4), "class": prediction.classes[int(np.argmax(p))]} for at, p in rows]
+    return [
+        {"start": round(at, 3), "end": round(at + prediction.seconds, 3), "probabilities": [round(x, 6) for x in p]}
+        for at, p in rows
+    ]
