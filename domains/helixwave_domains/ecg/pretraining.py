@@ -1,0 +1,222 @@
+"""What a model learns of ECGs without labels: samples that are hidden, or which two crops are of one recording."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from helixwave.data.source import Example, Picture, Source
+from helixwave.data.views import Change, SourceView
+from helixwave.errors import InputError
+from helixwave.objectives.collected import Collected
+from helixwave.objectives.objective import Objective
+from helixwave.objectives.regression import Regression
+from helixwave.outputs import Predicts
+from sklearn.metrics import r2_score
+from torch import Tensor, nn
+
+# the stream of draws that shows a split in the same way each time it is judged
+_JUDGED = 0
+
+
+class MaskedSpans(Regression):
+    """Samples that are hidden in all leads at once, from both sides.
+
+    An example is cut into spans at a random offset, a share of them is hidden: zeros in the place of all leads, so that
+    none can be had from the others. The loss is the mean squared error of the hidden samples alone, in the scale of the
+    inputs; a lead that is zero throughout is missing and not scored. What is hidden follows from the run's seed, the
+    epoch and the example's number. It takes a model that gives numbers at each sample, such as `ecg_model` with
+    `head=signal`. Source: Devlin et al., "BERT", 2019, section 3.1, for spans of a signal.
+
+    Args:
+        classes: of the source; they are not looked at.
+        span: samples.
+        share: of the spans that are hidden; one at least is, and one is not.
+        n_lead: how many channels, from the first, are leads; null: all.
+
+    Raises:
+        InputError: a span of no samples, or no share.
+    """
+
+    def __init__(self, classes: list[str], *, span: int = 50, share: float = 0.4, n_lead: int | None = None):
+        super().__init__(classes, monitor="mse")
+        if span < 1:
+            raise InputError(f"objective: span is {span}, expected at least 1 sample")
+        _expect_share("share", share)
+        self.span, self.share, self.n_lead = span, share, n_lead
+
+    def prepare(self, source: Source) -> Source:
+        """The source with hidden samples; its leads are what is predicted."""
+        n_lead = self.n_lead or source.train.example(0, None)["inputs"].shape[1]
+        self.classes = [f"lead {number}" for number in range(1, n_lead + 1)]
+        return _Unlabelled(source, self.example)
+
+    def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
+        """Inputs `[T, C]` without the hidden samples, and these: `[T, n_lead]`, NaN where nothing is scored."""
+        inputs, n_lead = example["inputs"], len(self.classes)
+        hidden = self.hidden(len(inputs), np.random.default_rng((_JUDGED, index)) if rng is None else rng)
+        leads, rest = inputs[:, :n_lead], inputs[:, n_lead:]
+        shown = np.concatenate([np.where(hidden[:, None], 0, leads), rest], axis=1)
+        scored = hidden[:, None] & leads.any(axis=0)
+        return {"inputs": shown.astype(inputs.dtype), "target": np.where(scored, leads, np.nan).astype(np.float32)}
+
+    def hidden(self, T: int, rng: np.random.Generator) -> np.ndarray:
+        """Which of T samples are hidden."""
+        span = min(self.span, max(T // 2, 1))
+        number = (np.arange(T) + rng.integers(span)) // span
+        n_span = number[-1] + 1
+        chosen = rng.permutation(n_span)[: min(max(round(self.share * n_span), 1), max(n_span - 1, 1))]
+        return np.isin(number, chosen)
+
+    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        outputs, target = super().scored(outputs, target)
+        kept = ~target.isnan().all(-1)
+        return outputs[kept], target[kept]
+
+    def metrics(self) -> Collected:
+        return Collected({"mse": _mse, "r2": _r2})
+
+    def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
+        return []
+
+
+class ContrastiveCrops(Objective):
+    """Which two crops are of one recording, among the crops of all recordings of a batch (SimCLR).
+
+    Each recording is cropped twice at random places; each crop is scaled and noise is added. What the model makes of
+    the crops of one recording is to be more alike than what it makes of any other two, by the loss NT-Xent: the cross
+    entropy of cosines over a temperature. Reported are that loss, and how often the nearest of all other crops of the
+    batch is the right one. Any model of a whole recording takes it, its head being the projection.
+    Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, section 2.
+
+    Args:
+        classes: of the source; they are not looked at.
+        size: numbers of a projection.
+        temperature: of the cosines.
+        crop: share of a recording that a crop has.
+        scale: standard deviation of the logarithm of each crop's factor.
+        noise: standard deviation of the noise, in the scale of the inputs.
+        n_lead: how many channels, from the first, are leads, which alone are changed; null: all.
+
+    Raises:
+        InputError: a value that makes no sense.
+    """
+
+    predicts: Predicts = "numbers"
+    monitor, mode = "nt_xent", "min"
+
+    def __init__(
+        self,
+        classes: list[str],
+        *,
+        size: int = 64,
+        temperature: float = 0.1,
+        crop: float = 0.5,
+        scale: float = 0.1,
+        noise: float = 0.05,
+        n_lead: int | None = None,
+    ):
+        for name, value, least in (("size", size, 1), ("scale", scale, 0), ("noise", noise, 0)):
+            if value < least:
+                raise InputError(f"objective: {name} is {value}, expected at least {least}")
+        if temperature <= 0:
+            raise InputError(f"objective: temperature is {temperature}, expected more than 0")
+        _expect_share("crop", crop)
+        self.classes = [f"number {i}" for i in range(1, size + 1)]
+        self.temperature, self.crop, self.scale, self.noise, self.n_lead = temperature, crop, scale, noise, n_lead
+
+    def prepare(self, source: Source) -> Source:
+        """The source with two crops of each recording side by side."""
+        return _Unlabelled(source, self.example)
+
+    def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
+        """Two crops, `[T, C]` each, as `[T, 2 C]`; the target is of no meaning."""
+        rng = np.random.default_rng((_JUDGED, index)) if rng is None else rng
+        return {"inputs": np.concatenate([self.view(example["inputs"], rng) for _ in range(2)], axis=1), "target": 0}
+
+    def view(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """One crop of `[T, C]`."""
+        length = max(1, round(self.crop * len(inputs)))
+        start = rng.integers(len(inputs) - length + 1)
+        view = inputs[start : start + length].copy()
+        leads = view[:, : self.n_lead]
+        # a missing lead stays missing
+        noise = self.noise * rng.standard_normal(leads.shape) * leads.any(axis=0)
+        leads[:] = leads * np.exp(self.scale * rng.standard_normal()) + noise
+        return view
+
+    def outputs(self, model: nn.Module, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """What the model makes of both crops: `[B, T, 2 C]` -> `[B, 2, size]`."""
+        return torch.stack([model(view, lengths) for view in inputs.chunk(2, dim=-1)], dim=1)
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Mean over all crops; zero for the two of a single recording."""
+        return F.cross_entropy(*self._choices(outputs))
+
+    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each crop its loss and whether the nearest is the right one, `[2 B, 2]`; the target has no meaning."""
+        logits, right = self._choices(outputs)
+        found = logits.argmax(-1) == right
+        return torch.stack([F.cross_entropy(logits, right, reduction="none"), found.float()], dim=-1), right
+
+    def metrics(self) -> "_Means":
+        return _Means("nt_xent", "retrieval")
+
+    def defined(self, target: Tensor) -> bool:
+        return len(target) > 0
+
+    def _choices(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each crop over all crops `[2 B, 2 B]`, never itself, and the number of the right one `[2 B]`."""
+        if outputs.ndim != 3 or outputs.shape[1] != 2:
+            raise InputError(
+                f"objective: the model gives {list(outputs.shape)} for two crops, expected one vector for each. Choose "
+                "a model of a whole recording, such as model.head=record"
+            )
+        unit = F.normalize(outputs.float().transpose(0, 1).flatten(0, 1), dim=-1)
+        number = torch.arange(len(unit), device=unit.device)
+        logits = (unit @ unit.mT / self.temperature).masked_fill(number[:, None] == number, -math.inf)
+        return logits, (number + len(outputs)) % len(unit)
+
+
+class _Unlabelled(SourceView):
+    """A source whose labels are not looked at."""
+
+    def __init__(self, source: Source, change: Change):
+        # signals have none
+        vocabulary: Any = getattr(source, "vocabulary", None)
+        super().__init__(source, change, vocabulary=vocabulary)
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        return []
+
+
+class _Means:
+    """Means of numbers `[M, n]` by name."""
+
+    def __init__(self, *names: str):
+        self.names = names
+        self.reset()
+
+    def reset(self) -> None:
+        self.total, self.count = torch.zeros(len(self.names), dtype=torch.float64), 0
+
+    def update(self, outputs: Tensor, target: Tensor) -> None:
+        self.total, self.count = self.total + outputs.detach().double().sum(0).cpu(), self.count + len(outputs)
+
+    def compute(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.total / max(self.count, 1), strict=True))
+
+
+def _mse(outputs: np.ndarray, target: np.ndarray) -> float:
+    return float(np.square(outputs - target).mean()) if len(target) else math.nan
+
+
+def _r2(outputs: np.ndarray, target: np.ndarray) -> float:
+    return float(r2_score(target, outputs)) if len(target) > 1 else math.nan
+
+
+def _expect_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise InputError(f"objective: {name} is {share}, expected more than 0 and less than 1")
