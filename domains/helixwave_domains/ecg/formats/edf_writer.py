@@ -114,7 +114,7 @@ def _text(mark: Annotation) -> str:
 
 def _record_length(n_sample: int, rate: float) -> int | None:
     """Samples of a data record: those that leave the last one full or nearly so, and last about a second."""
-    ticks = Fraction(_TICKS) / Fraction(rate).limit_denominator(1000)
+    ticks = Fraction(_TICKS) / Fraction(rate).limit_denominator(10**6)
     lengths = range(max(math.ceil(_SHORTEST * rate), 1), int(_LONGEST * rate) + 1)
     fitting = [n for n in lengths if (n * ticks).denominator == 1]
     return min(fitting, key=lambda n: (-n_sample % n, abs(math.log(n / rate))), default=None)

@@ -1,7 +1,8 @@
 """CSV, TSV and Parquet with one column a lead (pandas)."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class Table:
                 raise InputError(f"{path}: it is empty, expected a head of names and rows of numbers")
             separator = _separator(first)
             named = not all(map(_is_number, _cells(first, separator)))
-            return _recording(path, self.name, _pieces(path, separator, named), declared, named)
+            with closing(_pieces(path, separator, named)) as pieces:
+                return _recording(path, self.name, pieces, declared, named)
 
     def write(self, recording: Recording, path: Path) -> list[str]:
         """Write it with a column of seconds and one of millivolts for each lead."""
@@ -71,29 +73,28 @@ class Parquet:
         """The recording, held in memory."""
         with unreadable(path, self.name):
             frame = package("pandas").read_parquet(path)
-            return _recording(path, self.name, iter([frame]), declared, named=True)
+            return _recording(path, self.name, [frame], declared, named=True)
 
     def write(self, recording: Recording, path: Path) -> list[str]:
         """Write it with the columns of a CSV file."""
         return write_parquet(recording, path)
 
 
-def _pieces(path: Path, separator: str, named: bool) -> Iterator[Any]:
-    return iter(
-        package("pandas").read_csv(
-            path,
-            sep=separator,
-            decimal="," if separator == ";" else ".",
-            header=0 if named else None,
-            skipinitialspace=True,
-            chunksize=_ROWS,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
-    )
+def _pieces(path: Path, separator: str, named: bool) -> Generator[Any, None, None]:
+    with package("pandas").read_csv(
+        path,
+        sep=separator,
+        decimal="," if separator == ";" else ".",
+        header=0 if named else None,
+        skipinitialspace=True,
+        chunksize=_ROWS,
+        encoding="utf-8-sig",
+        index_col=False,
+    ) as pieces:
+        yield from pieces
 
 
-def _recording(path: Path, kind: str, frames: Iterator[Any], declared: Declared, named: bool) -> Recording:
+def _recording(path: Path, kind: str, frames: Iterable[Any], declared: Declared, named: bool) -> Recording:
     pieces, times = [], []
     heads: list[str] = []
     for frame in frames:
