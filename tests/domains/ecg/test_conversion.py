@@ -49,8 +49,8 @@ def test_a_real_record_is_the_same_in_every_format_with_its_leads_in_any_order(d
         convert(shuffled, tmp_path / f"a{ending}")
         found = read_recording(tmp_path / f"a{ending}")
         assert found.leads == recording.leads
-        # a tenth of what is asked for: 1 uV
-        np.testing.assert_allclose(found.load(0, recording.n_sample), recording.signal, atol=2.5e-4)
+        # half a step of 1 uV at most
+        np.testing.assert_allclose(found.load(0, recording.n_sample), recording.signal, atol=5.1e-4)
 
 
 def test_wfdb_reads_our_records(data_folder, tmp_path):
@@ -100,9 +100,10 @@ def test_more_annotations_than_data_records(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "step"), [(-1, 1, 0.25), (-8, 8.1, 0.25), (-9, 9, 1), (20, 21, 0.25), (-60, 60, 2), (3, 3, 0.25)]
+    ("low", "high", "step"),
+    [(-1, 1, 0.25), (-8, 8.1, 0.25), (-9, 9, 1), (12, 13, 0.25), (20, 21, 1), (-60, 60, 2), (3, 3, 0.25)],
 )
-def test_sixteen_bits_hold_the_range(low, high, step):
+def test_sixteen_bits_hold_the_range_and_zero(low, high, step):
     signal = np.linspace(low, high, 50, dtype=np.float32)[None]
     digits = digits_of(small_recording(load=held(signal), n_sample=50, leads=("I",)))
     assert digits.steps[0] == step

@@ -39,13 +39,11 @@ class Digits:
 
 
 def digits_of(recording: Recording) -> Digits:
-    """The finest steps in which 16 bits hold each lead."""
-    low, high = np.full(len(recording.leads), np.inf), np.full(len(recording.leads), -np.inf)
+    """The finest steps in which 16 bits hold each lead, and 0 mV."""
+    low, high = np.zeros(len(recording.leads)), np.zeros(len(recording.leads))
     for signal in blocks_of(recording):
         low = np.fmin(low, np.fmin.reduce(signal * 1e3, axis=1))
         high = np.fmax(high, np.fmax.reduce(signal * 1e3, axis=1))
-    none = ~(low <= high)
-    low[none], high[none] = 0, 0
     centres = np.where(np.maximum(-low, high) < HIGHEST * _STEPS[0], 0, np.rint((low + high) / 2))
     reach = np.maximum(high - centres, centres - low) / HIGHEST
     steps = np.select([reach <= step for step in _STEPS], _STEPS, np.ceil(reach))

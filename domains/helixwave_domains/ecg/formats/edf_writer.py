@@ -64,7 +64,7 @@ def _write(digits: Digits, path: Path, length: int, padded: int) -> list[str]:
 
 def _records(digits: Digits, length: int, padded: int) -> Iterator[NDArray[np.int16]]:
     """Data records `[n, leads, length]`, missing values and what fills the last one 0 mV."""
-    zeros = np.clip(np.rint(-digits.centres / digits.steps), LOWEST, HIGHEST).astype(np.int16)[:, None]
+    zeros = np.rint(-digits.centres / digits.steps).astype(np.int16)[:, None]
     rest = np.zeros((len(zeros), 0), np.int16)
     for block in chain(digits.blocks(), [np.repeat(zeros, padded, axis=1)]):
         rest = np.concatenate([rest, np.where(block == MISSING, zeros, block)], axis=1)
