@@ -8,7 +8,6 @@ import pytest
 from helixwave.errors import InputError
 from helixwave_domains.ecg.conversion import convert
 from helixwave_domains.ecg.formats import ECG_FORMATS, Declared, find_recordings, format_of, read_recording, writers
-from helixwave_domains.ecg.leads import LEADS
 
 from tests.domains.ecg.written_formats import FORMATS, small_recording
 
@@ -63,6 +62,15 @@ def test_segments_belong_to_their_record(tmp_path, folder):
     )
 
 
+def test_links_that_lead_nowhere_are_skipped(tmp_path):
+    convert(small_recording(), tmp_path / "a.edf")
+    for name in ("b.edf", "c.hea"):
+        (tmp_path / name).symlink_to(tmp_path / "gone")
+    found = find_recordings([tmp_path])
+    assert found.paths == [tmp_path / "a.edf"]
+    assert found.skipped == [tmp_path / "b.edf", tmp_path / "c.hea"]
+
+
 def test_what_is_not_there_or_no_ecg(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     (tmp_path / "empty.xyz").touch()
@@ -105,4 +113,3 @@ def test_every_format_has_a_name_and_endings():
     formats = [ECG_FORMATS[name]() for name in ECG_FORMATS]
     assert len({known.name for known in formats}) == len(formats) >= 10
     assert all(suffix.startswith(".") for known in formats for suffix in known.suffixes)
-    assert LEADS

@@ -5,7 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helixwave.errors import InputError
-from helixwave_domains.ecg.leads import LEADS, canonical_lead, expect_leads, missing_leads, order_leads, with_leads
+from helixwave_domains.ecg.leads import (
+    LEADS,
+    canonical_lead,
+    expect_leads,
+    lead_number,
+    missing_leads,
+    order_leads,
+    with_leads,
+)
 from helixwave_domains.ecg.recording import Recording, held
 
 
@@ -65,6 +73,15 @@ def test_leads_are_ordered_and_each_is_read_once():
         "MLII is taken for lead II",
         "II (channel 5) is lead II once more: only channel 3 is read",
     ]
+
+
+def test_channels_of_one_unknown_name_are_told_apart():
+    assert order_leads(["ECG", "ECG", "V1"]) == ([2, 0, 1], ("V1", "ECG", "ECG (channel 2)"), [])
+
+
+def test_numbers_of_leads():
+    assert [lead_number(lead) for lead in ("I", "III", "aVR", "V1", "ECG")] == [1, 61, 62, 3, None]
+    assert all(canonical_lead(f"2:{lead_number(lead)}") == lead for lead in LEADS)
 
 
 @pytest.mark.parametrize(

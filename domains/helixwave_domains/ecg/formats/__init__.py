@@ -53,11 +53,11 @@ def format_of(path: Path) -> Format:
     Raises:
         InputError: there is none.
     """
-    head = _head(path)
-    found = _recognised(path, head)
+    head, formats = _head(path), _formats()
+    found = _recognised(path, head, formats)
     if found is None:
         what = f"begins with {head[:16]!r}" if head else "is empty"
-        known = ", ".join(known.name for known in _formats())
+        known = ", ".join(known.name for known in formats)
         raise InputError(f"{path}: no ECG format knows it, it {what}. Known: {known}")
     return found
 
@@ -95,11 +95,13 @@ def find_recordings(paths: Iterable[Path | str]) -> Found:
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     """The recordings in a folder and the files that are none."""
     files = list(_files(folder))
-    headers = [path for path in files if path.suffix == ".hea"]
+    headers = [path for path in files if path.suffix == ".hea" and path.is_file()]
     # signal files and segments belong to the header that names them
     parts = {part for header in headers for part in files_of(header)}
     alone = [path for path in files if path not in parts and header_of(path) == path]
-    known = [path for path in alone if _recognised(path, _head(path))]
+    formats = _formats()
+    # a link may lead nowhere
+    known = [path for path in alone if path.is_file() and _recognised(path, _head(path), formats)]
     if not known:
         raise InputError(f"{folder}: none of its {len(files)} files is an ECG")
     return known, sorted(set(alone) - set(known))
@@ -115,8 +117,8 @@ def _formats() -> list[Format]:
     return [ECG_FORMATS[name]() for name in ECG_FORMATS]
 
 
-def _recognised(path: Path, head: bytes) -> Format | None:
-    return next((known for known in _formats() if known.recognises(path, head)), None)
+def _recognised(path: Path, head: bytes, formats: list[Format]) -> Format | None:
+    return next((known for known in formats if known.recognises(path, head)), None)
 
 
 def _exists(path: Path) -> bool:

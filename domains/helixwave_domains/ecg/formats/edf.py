@@ -62,7 +62,9 @@ class _Signals:
     places: Sequence[int]
 
     def __call__(self, start: int, stop: int) -> NDArray[Any]:
-        with unreadable(self.path, "EDF"), package("pyedflib").EdfReader(str(self.path)) as file:
+        pyedflib = package("pyedflib")
+        # to look for the annotations each time would read all of the file
+        with unreadable(self.path, "EDF"), pyedflib.EdfReader(str(self.path), pyedflib.DO_NOT_READ_ANNOTATIONS) as file:
             return np.stack([file.readSignal(place, start, stop - start) for place in self.places])
 
 

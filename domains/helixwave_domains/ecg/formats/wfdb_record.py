@@ -130,18 +130,24 @@ class _Segment:
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
         """Values in these units, NaN where the format says that they are missing."""
         digits = self._digits(start, stop) if start < stop else np.zeros((len(self.places), 0))
-        values = digits.astype(np.float64)
-        for row, signal in zip(values, self.signals, strict=True):
-            missing = row == -(2.0 ** (_BITS[signal.format] - 1)) if signal.format in _BITS else False
-            row[:] = np.where(missing, np.nan, (row - signal.baseline) / signal.gain)
+        gains, baselines, codes = self._scales
+        values: NDArray[np.float64] = (digits - baselines) / gains
+        values[digits == codes] = np.nan
         return values
+
+    @cached_property
+    def _scales(self) -> tuple[NDArray[np.float64], ...]:
+        """The gain, the baseline and the digit for a missing sample of each channel, all `[channels, 1]`."""
+        codes = [-(2 ** (_BITS[signal.format] - 1)) if signal.format in _BITS else np.nan for signal in self.signals]
+        gains, baselines = [signal.gain for signal in self.signals], [signal.baseline for signal in self.signals]
+        return tuple(np.array(row, np.float64)[:, None] for row in (gains, baselines, codes))
 
     def _digits(self, start: int, stop: int) -> NDArray[Any]:
         if self._is_plain:
             first = self.header.signals[0]
             shape = (self.header.n_frame, len(self.header.signals))
             path = self.header.path.parent / first.file
-            return np.memmap(path, "<i2", "r", first.offset, shape)[start:stop].T
+            return np.asarray(np.memmap(path, "<i2", "r", first.offset, shape)[start:stop].T)
         # format 8 says by how much a sample differs from the one before, so that it is read from the first one on
         differences = any(signal.format == "8" for signal in self.signals)
         first_frame = 0 if differences else start // self.per_frame
