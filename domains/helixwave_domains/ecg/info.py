@@ -62,11 +62,11 @@ def _show(recording: Recording, quality: Mapping[str, LeadQuality]) -> None:
     for head in ("lead", "in the file", "units"):
         leads.add_column(head, no_wrap=True)
     for head in ("swing mV", "missing %", "flat s", "<0.5 Hz %", "hum mV"):
-        leads.add_column(head, justify="right")
+        leads.add_column(head, justify="right", no_wrap=True)
     leads.add_column("quality")
     for lead, name, units in zip(recording.leads, recording.names, recording.units, strict=True):
         found = quality[lead]
-        leads.add_row(*map(escape, (lead, name, units, *_figures(found))), _flags(found))
+        leads.add_row(*map(escape, (lead, name, units.partition(" (")[0], *_figures(found))), _flags(found))
     console.print(facts)
     console.print()
     console.print(leads)
@@ -77,6 +77,7 @@ def _facts(recording: Recording) -> Iterator[tuple[str, str]]:
     yield "file", str(recording.source)
     yield "format", recording.format
     yield "length", f"{recording.seconds:g} s, {recording.n_sample} samples at {recording.rate:g} Hz"
+    yield "units", ", ".join(dict.fromkeys(recording.units))
     yield "labels", "not said" if recording.labels is None else ", ".join(recording.labels) or "none"
     if recording.annotations:
         counted = _marks(recording).most_common()

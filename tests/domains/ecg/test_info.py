@@ -31,6 +31,7 @@ def test_people_read_all_that_is_known(folder, capsys):
     for line in (
         "format WFDB",
         "length 10 s, 1000 samples at 100 Hz",
+        "units uV (header)",
         "labels 426783006",
         'marks + (AFIB 1, N 1, " a remark 1',
         "age 61",
@@ -38,7 +39,7 @@ def test_people_read_all_that_is_known(folder, capsys):
         f"skipped, no ECG: {folder}/readme.md",
     ):
         assert line in lines
-    assert any(line.startswith("V2 V2 uV (header) 0.00 0.0 10.00 0 0.000 flat") for line in lines)
+    assert any(line.startswith("V2 V2 uV 0.00 0.0 10.00 0 0.000 flat") for line in lines)
     assert f"{folder}/broken.hea: 'broken.dat 16 [1]' names no channel" in out
 
 
