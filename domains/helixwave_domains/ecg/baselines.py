@@ -28,7 +28,7 @@ class BeatNearestNeighbours:
         intervals: weights of the intervals to choose from on the validation part; 0: by the lead alone.
     """
 
-    def __init__(self, *, neighbours: int = 5, intervals: Sequence[float] = (0.0, 1.0, 2.0, 4.0)):
+    def __init__(self, *, neighbours: int = 5, intervals: Sequence[float] = (0.0, 0.25, 0.5, 1.0)):
         self.neighbours, self.intervals, self.description = neighbours, intervals, ""
 
     def predict(self, data: Any) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from helixwave_domains.ecg.preprocessing import Inputs, Prepared, Preprocessing
 from helixwave_domains.ecg.recording import Recording, Signal
 
-# seconds, 75 beats a minute
-_USUAL = 0.8
+# intervals are read from 0.8 s, 75 beats a minute, and enlarged to a deviation of about one
+_USUAL, _ENLARGED = 0.8, 4.0
 _N_INTERVAL = 3
 
 
@@ -23,7 +23,8 @@ class BeatPreprocessing:
 
     A beat is a window around its R peak, each lead in millivolts from its median: its size tells beats apart. Beside
     the leads stand three channels that are constant along the window: seconds from the beat before less 0.8, seconds
-    to the beat after less 0.8, and the logarithm of the one after over the one before; zero without such a beat.
+    to the beat after less 0.8, and the logarithm of the one after over the one before, all times 4; zero without such
+    a beat.
 
     Args:
         rate: samples a second.
@@ -104,14 +105,19 @@ class BeatPreprocessing:
         for i, window in enumerate(windows):
             inputs[i, :, : len(self.leads)] = self.window.scaled(_from_median(window))
         if self.intervals:
-            before, after = np.asarray(seconds, dtype=np.float64).T
-            channels = np.stack([before - _USUAL, after - _USUAL, np.log(after / before)], axis=1)
-            inputs[:, :, len(self.leads) :] = np.nan_to_num(channels)[:, None, :]
+            inputs[:, :, len(self.leads) :] = interval_channels(np.asarray(seconds))[:, None, :]
         return inputs
 
     def config(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return asdict(self)
+
+
+def interval_channels(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a model reads of the intervals before and after a beat: `[..., 2]` -> `[..., 3]`."""
+    before, after = seconds[..., 0], seconds[..., 1]
+    channels = np.stack([before - _USUAL, after - _USUAL, np.log(after / before)], axis=-1)
+    return np.nan_to_num(_ENLARGED * channels)
 
 
 def _from_median(window: Signal) -> Signal:

@@ -9,6 +9,7 @@ from helixwave.data import Example, Picture
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
+from helixwave_domains.ecg.beat_augmentation import BeatAugmentation
 from helixwave_domains.ecg.beat_preprocessing import BeatPreprocessing
 from helixwave_domains.ecg.preprocessing import Inputs
 from helixwave_domains.ecg.supplied_data import supplied_path
@@ -27,14 +28,22 @@ class BeatSplit:
     Args:
         inputs: `[M, T, C]`.
         labels: places in the classes `[M]`.
-        shift: where examples are augmented, windows are moved by up to so many samples in either direction.
-        noise: and get white noise of this deviation in millivolts.
+        augmentation: what is done to examples that are augmented.
+        seconds: to the beats before and after `[M, 2]`; None: the inputs have no intervals.
     """
 
     padding: int | float = 0.0
 
-    def __init__(self, inputs: Inputs, labels: NDArray[np.int64], *, shift: int = 0, noise: float = 0.0):
-        self.inputs, self.labels, self.shift, self.noise = inputs, labels, shift, noise
+    def __init__(
+        self,
+        inputs: Inputs,
+        labels: NDArray[np.int64],
+        *,
+        augmentation: BeatAugmentation | None = None,
+        seconds: NDArray[np.float64] | None = None,
+    ):
+        self.inputs, self.labels, self.seconds = inputs, labels, seconds
+        self.augmentation = augmentation or BeatAugmentation()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,15 +52,21 @@ class BeatSplit:
         return self.inputs.shape[1]
 
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
-        inputs = self.inputs[index]
-        return {"inputs": inputs if rng is None else self._augmented(inputs, rng), "target": int(self.labels[index])}
+        if rng is None:
+            return {"inputs": self.inputs[index], "target": int(self.labels[index])}
+        share = self.augmentation.share(rng)
+        other = int(rng.integers(len(self)))
+        mixed = share * self._augmented(index, rng) + (1 - share) * self._augmented(other, rng)
+        # in the mean over many draws, the loss of a label that is mixed as the inputs are
+        label = self.labels[index if rng.random() < share else other]
+        return {"inputs": mixed.astype(np.float32), "target": int(label)}
 
-    def _augmented(self, inputs: Inputs, rng: np.random.Generator) -> Inputs:
-        first = int(rng.integers(2 * self.shift + 1))
-        moved = np.pad(inputs, ((self.shift, self.shift), (0, 0)), mode="edge")[first : first + len(inputs)]
-        noise = self.noise * rng.standard_normal((len(inputs), 1), dtype=np.float32)
-        # the intervals are constant along the window and follow the one lead
-        return np.concatenate([moved[:, :1] + noise, moved[:, 1:]], axis=1)
+    def _augmented(self, index: int, rng: np.random.Generator) -> Inputs:
+        inputs = self.augmentation.lead(self.inputs[index, :, :1], rng)
+        if self.seconds is None:
+            return inputs
+        channels = self.augmentation.intervals(self.seconds[index], rng)
+        return np.concatenate([inputs, np.broadcast_to(channels, (len(inputs), len(channels)))], axis=1)
 
 
 class MitdbBeats:
@@ -67,7 +82,11 @@ class MitdbBeats:
         test_records: records whose beats are tested and never trained on; null: the split of the file.
         intervals: whether a model reads the intervals to the neighbouring beats beside the lead.
         shift: in training, windows are moved by up to so many samples in either direction.
-        noise: in training, white noise of this deviation in millivolts is added to the lead.
+        amplitude: and are made larger or smaller by a factor with this deviation of its logarithm.
+        noise: and get white noise of up to this deviation in millivolts.
+        jitter: and both intervals are longer or shorter by a factor with this deviation of its logarithm.
+        interval_noise: and noise of this deviation is added to what a model reads of them.
+        mixup: and an example is a mean of two beats, weighted by a draw from Beta(mixup, mixup); 0: of one alone.
     """
 
     def __init__(
@@ -77,8 +96,13 @@ class MitdbBeats:
         test_records: list[int] | None = None,
         intervals: bool = True,
         shift: int = 0,
+        amplitude: float = 0.0,
         noise: float = 0.0,
+        jitter: float = 0.0,
+        interval_noise: float = 0.0,
+        mixup: float = 0.0,
     ):
+        augmentation = BeatAugmentation(shift, amplitude, noise, jitter, interval_noise, mixup)
         beats = _Beats(file)
         part = beats.part if test_records is None else beats.part_between(test_records)
         kept = set(range(len(beats.symbols))) if test_records is None else _on_both_sides(beats.labels, part)
@@ -94,8 +118,9 @@ class MitdbBeats:
             chosen = np.flatnonzero((part == place) & np.isin(beats.labels, list(kept)))
             inputs = settings.of_windows(beats.windows[chosen], beats.seconds[chosen])
             self.record[name] = beats.record[chosen]
-            augmented = {"shift": shift, "noise": noise} if name == "train" else {}
-            splits.append(BeatSplit(inputs, number[beats.labels[chosen]], **augmented))  # type: ignore[arg-type]
+            seconds = beats.seconds[chosen] if intervals else None
+            own = augmentation if name == "train" else None
+            splits.append(BeatSplit(inputs, number[beats.labels[chosen]], augmentation=own, seconds=seconds))
         self.train, self.validation, self.test = splits
 
     def describe(self) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import pytest
 from helixwave.errors import InputError
 from helixwave.objectives.classification import Classification
 from helixwave_domains.ecg.baselines import BeatLogisticRegression, BeatNearestNeighbours
+from helixwave_domains.ecg.beat_augmentation import BeatAugmentation
 from helixwave_domains.ecg.beat_pictures import accuracy_by_record
 from helixwave_domains.ecg.beat_preprocessing import BeatPreprocessing
-from helixwave_domains.ecg.beats import MitdbBeats
+from helixwave_domains.ecg.beats import BeatSplit, MitdbBeats
 from helixwave_domains.ecg.recording import Recording, held
 
 
@@ -51,9 +52,9 @@ def test_a_beat_is_its_scaled_window_and_its_intervals() -> None:
     np.testing.assert_allclose(inputs[1, :, 0], window - np.median(window), atol=1e-6)
     for i, (before, after) in enumerate([(None, 600), (600, 288), (288, 1012), (1012, None)]):
         for channel, samples in ((1, before), (2, after)):
-            expected = 0.0 if samples is None else samples / 360 - 0.8
+            expected = 0.0 if samples is None else 4 * (samples / 360 - 0.8)
             np.testing.assert_allclose(inputs[i, :, channel], expected, atol=1e-6)
-        ratio = 0.0 if before is None or after is None else np.log(after / before)
+        ratio = 0.0 if before is None or after is None else 4 * np.log(after / before)
         np.testing.assert_allclose(inputs[i, :, 3], ratio, atol=1e-6)
     # over the ends nothing is known: zeros, and the median is that of what is known
     assert not inputs[0, : 102 - 50, 0].any()
@@ -99,7 +100,7 @@ def test_the_file_has_its_own_split(tmp_path: Path) -> None:
     assert data.describe()["records in training and test"] == 4
     example = data.test.example(0, None)
     assert example["inputs"].shape == (256, 4)
-    np.testing.assert_allclose(example["inputs"][0, 1:], [0, -0.4, np.log(0.5)], atol=1e-6)
+    np.testing.assert_allclose(example["inputs"][0, 1:], [0, -1.6, 4 * np.log(0.5)], atol=1e-6)
     assert len(data.export(None, tmp_path)) == 1
 
 
@@ -121,14 +122,50 @@ def test_records_that_leave_nothing_are_refused(records: list[int], tmp_path: Pa
         MitdbBeats(file=beats_file(tmp_path), test_records=records)
 
 
-def test_augmentation_follows_from_the_draws_and_leaves_the_intervals(tmp_path: Path) -> None:
-    data = MitdbBeats(file=beats_file(tmp_path), shift=8, noise=0.1)
-    plain = data.train.example(3, None)["inputs"]
-    first, again = (data.train.example(3, np.random.default_rng(1))["inputs"] for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert first.dtype == np.float32
-    assert not np.allclose(first[:, 0], plain[:, 0])
-    np.testing.assert_array_equal(first[:, 1:], plain[:, 1:])
+def test_augmentation_follows_from_the_draws_alone(tmp_path: Path) -> None:
+    settings = {"shift": 8, "amplitude": 0.1, "noise": 0.1, "jitter": 0.1, "interval_noise": 0.1, "mixup": 0.4}
+    data = MitdbBeats(file=beats_file(tmp_path), **settings)  # type: ignore[arg-type]
+    plain = data.train.example(3, None)
+    first, again = (data.train.example(3, np.random.default_rng(1)) for _ in range(2))
+    np.testing.assert_array_equal(first["inputs"], again["inputs"])
+    assert first["inputs"].dtype == np.float32
+    assert first["inputs"].shape == plain["inputs"].shape
+    # the intervals stay constant along the window
+    np.testing.assert_array_equal(np.ptp(first["inputs"][:, 1:], axis=0), 0)
+    assert not np.allclose(first["inputs"][0], plain["inputs"][0])
+    np.testing.assert_array_equal(data.test.example(3, np.random.default_rng(1))["inputs"], data.test.inputs[3])
+
+
+def test_without_settings_nothing_is_augmented(tmp_path: Path) -> None:
+    data = MitdbBeats(file=beats_file(tmp_path))
+    np.testing.assert_allclose(
+        data.train.example(5, np.random.default_rng(0))["inputs"], data.train.inputs[5], atol=1e-6
+    )
+
+
+def test_a_jitter_changes_both_intervals_by_one_factor() -> None:
+    jitter = BeatAugmentation(jitter=0.2)
+    for seed in range(5):
+        before, after, ratio = jitter.intervals(np.array([0.6, 0.9]), np.random.default_rng(seed)) / 4
+        assert ratio == pytest.approx(np.log(1.5))
+        assert (after + 0.8) / (before + 0.8) == pytest.approx(1.5)
+
+
+def test_mixed_beats_have_the_label_of_either_by_its_weight() -> None:
+    inputs = np.arange(2, dtype=np.float32)[:, None, None] * np.ones((2, 4, 1), dtype=np.float32)
+    split = BeatSplit(inputs, np.array([0, 1]), augmentation=BeatAugmentation(mixup=1.0))
+    drawn = [split.example(0, np.random.default_rng(seed)) for seed in range(4000)]
+    shown = np.array([example["inputs"][0, 0] for example in drawn])
+    label = np.array([example["target"] for example in drawn])
+    # the other beat is this one or the second: of all that show s of the second, a share s has its label
+    for low, high in ((0.1, 0.3), (0.4, 0.6), (0.7, 0.9)):
+        near = (low < shown) & (shown < high)
+        assert label[near].mean() == pytest.approx(shown[near].mean(), abs=0.08)
+
+
+def test_augmentation_below_zero_is_refused() -> None:
+    with pytest.raises(InputError, match="mixup is -1, expected 0 or more"):
+        BeatAugmentation(mixup=-1)
 
 
 def test_missing_or_foreign_files_are_named(tmp_path: Path) -> None:
