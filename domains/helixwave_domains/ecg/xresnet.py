@@ -13,7 +13,6 @@ from helixwave_domains.ecg.networks import ECGNetwork
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _KERNEL, _WIDTH, _EXPANSION = 5, 64, 4
 _STEM = (32, 32, _WIDTH)
-_SHORTENED = 8  # by the stages: each but the first halves the length
 
 Padded = tuple[Tensor, Tensor | None]
 """Right-padded signals and how much of each is valid."""
@@ -55,12 +54,14 @@ class XResNet1d(ECGNetwork):
         )
         self.embedding = _Stem(channels)
         self.backbone = _Stages(_BLOCKS[depth])
+        # each stage but the first halves the length
+        self.stride = 2 ** (len(_BLOCKS[depth]) - 1)
         self.head = ConcatPoolHead(_EXPANSION * _WIDTH, len(classes), dropout=dropout)
 
     def hidden(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Last hidden states `[B, T', C']` and how many are valid: unlike other backbones, this one shortens."""
         hidden, valid = super().hidden(inputs, lengths)
-        return hidden, shortened(valid, _SHORTENED)
+        return hidden, shortened(valid, self.stride)
 
 
 class _ConvNorm(nn.Module):
