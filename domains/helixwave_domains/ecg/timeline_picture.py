@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from helixwave.style import SEQUENTIAL, in_style, plain
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
 # columns of a picture, and classes in it
 _COLUMNS, _MOST = 800, 12
+# seconds between marks of the time, up to a day
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 
 
 @in_style
@@ -37,7 +39,7 @@ def timeline_picture(starts: Floats, probabilities: Floats, classes: Sequence[st
     )
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.invert_yaxis()
-    axes.xaxis.set_major_locator(MaxNLocator(9, steps=[1, 1.5, 3, 6, 10] if end < 3600 else [1, 2, 3, 6, 10]))
+    axes.xaxis.set_major_locator(MultipleLocator(next((step for step in _STEPS if end / step <= 9), end)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: _clock(second)))
     axes.set(xlabel="time in the recording (h:min:s)", xlim=(0, end))
     if len(classes) > len(names):

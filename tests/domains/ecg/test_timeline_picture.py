@@ -48,3 +48,12 @@ def test_names_and_hours(n_class, n_window):
     figure.draw_without_rendering()
     assert "0:00:00" in [label.get_text() for label in axes.get_xticklabels()]
     assert axes.get_title("left") == ("" if n_class == 2 else "the 12 of 30 classes with the largest probabilities")
+
+
+@pytest.mark.parametrize(("end", "marks"), [(86_400.0, ["0:00:00", "3:00:00"]), (95.0, ["0:00:00", "0:00:15"])])
+def test_marks_of_the_time_are_round(end, marks):
+    figure = timeline_picture(np.asarray([0.0, end / 2]), np.zeros((2, 1)), ["a"], end=end)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    # the first mark lies before the picture
+    assert [label for label in labels if not label.startswith("-")][:2] == marks
