@@ -61,7 +61,7 @@ def predict(
     threads = 1 if workers > 1 else None
     chosen = None if plot is None else plot.value
     request = Request(checkpoint, serving, declared, output, json, challenge, chosen, threads)
-    statuses = run(request, found.PATHS, workers=workers, resume=resume, overwrite=overwrite)
+    statuses = run(request, found.paths, workers=workers, resume=resume, overwrite=overwrite)
     say(output, statuses, found.skipped)
     if statuses["error"]:
         raise typer.Exit(SOME_FAILED)
