@@ -133,7 +133,7 @@ def footing(recording: Recording, page: Page, speed: float, gain: float, cut: bo
     if page.offset > _LARGE_OFFSET:
         parts.append(f"offset of the baseline removed, up to {page.offset:.1f} mV")
     if cut:
-        parts.append("▲▼ trace leaves its row")
+        parts.append(f"▲▼ trace leaves its row, draw it with {gain / 2:g} mm/mV")
     if page.undrawn:
         parts.append(f"not drawn: {', '.join(page.undrawn)}")
     return parts

@@ -49,7 +49,7 @@ LAYOUTS = {
     "3x4": Layout(_THREES, ("II",)),
     "6x2": Layout(_SIXES, spacing=25),
     "6x2+1": Layout(_SIXES, ("II",), spacing=25),
-    "12x1": Layout((LEADS,), spacing=15),
+    "12x1": Layout((LEADS,), spacing=20),
 }
 """The standard pages; `+1` has a rhythm strip of lead II, as `3x4` always has."""
 
@@ -66,7 +66,7 @@ def layout_of(recording: Recording, name: str | None = None) -> Layout:
     if name is None:
         name = "3x4" if len(missing_leads(recording, LEADS)) <= 4 else SINGLE
     if name == SINGLE:
-        return Layout((recording.leads,), spacing=30 if len(recording.leads) <= 4 else 15)
+        return Layout((recording.leads,), spacing=30 if len(recording.leads) <= 4 else 20)
     if name not in LAYOUTS:
         raise InputError(f"no layout named {name!r}. {nearest(name, [*LAYOUTS, SINGLE])}")
     return LAYOUTS[name]
