@@ -30,15 +30,20 @@ CODES: list[dict[str, float]] = [
 N = 20
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write_ptbxl(folder: Path) -> None:
+    """Twenty recordings, two in each fold."""
     lines = ["ecg_id,patient_id,scp_codes,strat_fold,filename_lr,filename_hr"]
     for i in range(N):
         name = f"records100/00000/{i:05d}_lr"
-        write_record(tmp_path / name, None, seconds=10)
+        write_record(folder / name, None, seconds=10)
         lines.append(f'{i},{i}.0,"{CODES[i % 5]}",{i % 10 + 1},{name},{name.replace("100", "500").replace("lr", "hr")}')
-    (tmp_path / "ptbxl_database.csv").write_text("\n".join(lines) + "\n")
-    (tmp_path / "scp_statements.csv").write_text(STATEMENTS)
+    (folder / "ptbxl_database.csv").write_text("\n".join(lines) + "\n")
+    (folder / "scp_statements.csv").write_text(STATEMENTS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_ptbxl(tmp_path)
     return tmp_path
 
 

@@ -75,6 +75,7 @@ def test_sinus_rhythms_have_their_rates(name: str, low: float, high: float) -> N
         assert np.diff(peaks).std() / np.diff(peaks).mean() < 0.06
     recording = drawn(name, 3)
     true = RHYTHMS[name](np.random.default_rng(3)).peaks
+    assert true is not None
     found = detect(recording.signal[1], RATE) / RATE
     assert len(found) == pytest.approx(((true > 0) & (true < 10)).sum(), abs=2)
 
