@@ -14,6 +14,10 @@ from helixwave_domains.ecg.recording import Recording
 _LEAST_SPREAD = 0.01
 # seconds that a detector needs to find out what a beat is
 _LEAST = 2.0
+# seconds that are looked through at a time, and what is read around them
+_PIECE, _AROUND = 300.0, 10.0
+# seconds after a beat in which no other can begin
+_REFRACTORY = 0.15
 # codes of WFDB that stand for a beat
 _BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")
 # preferred, as R stands out in it
@@ -53,7 +57,21 @@ def r_peaks(recording: Recording) -> tuple[NDArray[np.int64], str]:
     if marked:
         return np.unique(np.array(marked, dtype=np.int64)), "from the annotations of the file"
     place = lead_of_beats(recording.leads)
-    return detect(recording.signal[place], recording.rate), f"found in lead {recording.leads[place]} by NeuroKit2"
+    return _detected(recording, place), f"found in lead {recording.leads[place]} by NeuroKit2"
+
+
+def _detected(recording: Recording, place: int) -> NDArray[np.int64]:
+    """R peaks of a lead, looked for in pieces with what is around them, so that a day takes no more memory."""
+    step, around = (round(seconds * recording.rate) for seconds in (_PIECE, _AROUND))
+    found = []
+    for start in range(0, recording.n_sample, step):
+        first = max(start - around, 0)
+        lead = recording.load(first, min(start + step + around, recording.n_sample))[place]
+        peaks = detect(lead, recording.rate) + first
+        found.append(peaks[(peaks >= start) & (peaks < start + step)])
+    peaks = np.concatenate([np.empty(0, dtype=np.int64), *found])
+    # a peak at a border may have been seen a little further by either side
+    return peaks[np.diff(peaks, prepend=-recording.n_sample) > _REFRACTORY * recording.rate]
 
 
 def lead_of_beats(leads: Sequence[str]) -> int:

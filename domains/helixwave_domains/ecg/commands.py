@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from helixwave.errors import InputError
@@ -57,9 +57,9 @@ def predict(
     from helixwave_domains.ecg.predictor import Serving
 
     found = find_recordings(inputs)
-    serving = Serving(resample, missing_leads.value, window, stride, aggregate.value)
+    serving = Serving(resample, cast(Any, missing_leads.value), window, stride, cast(Any, aggregate.value))
     threads = 1 if workers > 1 else None
-    chosen = None if plot is None else plot.value
+    chosen = None if plot is None else cast(Any, plot.value)
     request = Request(checkpoint, serving, declared, output, json, challenge, chosen, threads)
     statuses = run(request, found.paths, workers=workers, resume=resume, overwrite=overwrite)
     say(output, statuses, found.skipped)

@@ -30,7 +30,7 @@ from torch.utils import _pytree as pytree
 
 from helixwave_domains.ecg.export_operators import plain_operators, remember_derived
 from helixwave_domains.ecg.predictor import Predictor
-from helixwave_domains.ecg.preprocessing import _LEAST_SPREAD as LEAST_SPREAD
+from helixwave_domains.ecg.preprocessing import LEAST_SPREAD as LEAST_SPREAD
 from helixwave_domains.ecg.preprocessing import Preprocessing
 
 FORMATS = {".onnx": "onnx", ".pt2": "torch"}

@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np
 from helixwave.checkpoint import build_model
 from helixwave.console import console
+from helixwave.errors import InputError
 
 from helixwave_domains.ecg.conversion import convert
 from helixwave_domains.ecg.formats import read_recording
+from helixwave_domains.ecg.leads import with_leads
 from helixwave_domains.ecg.predictor import Prediction, Predictor, Serving
 from helixwave_domains.ecg.preprocessing import Preprocessing
 from helixwave_domains.ecg.quality import assess
 from helixwave_domains.ecg.recording import Recording, Signal
+from helixwave_domains.ecg.simulated import real_ecg
 
 BACKBONE = {"d_model": 64, "n_layer": 4, "blocks": [{"name": "bimamba"}]}
 _KIBI = 1 if sys.platform == "darwin" else 1024
@@ -51,7 +54,7 @@ class Cost:
 
 
 def tiled(recording: Recording, hours: float) -> Recording:
-    """The first two leads of a recording over and over, read piece by piece, ending in the middle of a piece."""
+    """A recording over and over, read piece by piece, ending in the middle of a piece."""
     n, wanted = recording.n_sample, round(3600 * hours * recording.rate) + 17
 
     def load(start: int, stop: int) -> Signal:
@@ -99,9 +102,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hours", type=float, default=24.0)
-    parser.add_argument("--record", type=Path, help="Real pieces: a recording. Default: simulated ones.")
+    parser.add_argument(
+        "--record", type=Path, help="Real pieces: a recording. Default: the ECG that comes with pydicom."
+    )
     asked = parser.parse_args()
-    source = read_recording(asked.record) if asked.record else _simulated()
+    source = read_recording(asked.record) if asked.record else _shipped()
+    source = with_leads(source, source.leads[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "holter.hea"
         convert(tiled(source, asked.hours), path)
@@ -115,10 +121,12 @@ def main() -> None:
     )
 
 
-def _simulated() -> Recording:
-    from helixwave_domains.ecg.simulated import simulated_recording
-
-    return simulated_recording(seconds=600, leads=("I", "II"))
+def _shipped() -> Recording:
+    """The real ECG that comes with pydicom."""
+    path = real_ecg()
+    if path is None:
+        raise InputError("pydicom's ECG is not there. Pass --record FILE")
+    return read_recording(path)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,14 @@ def draw_prediction(predictor: Predictor, prediction: Prediction, quality: Mappi
     )
 
 
+def draw_timeline(prediction: Prediction) -> "Figure":
+    """Probabilities along the whole recording."""
+    from helixwave_domains.ecg.timeline_picture import timeline_picture
+
+    end = prediction.recording.seconds
+    return timeline_picture(prediction.starts, prediction.timeline, prediction.classes, end=end)
+
+
 def likeliest_seen(predictor: Predictor, prediction: Prediction) -> Saliency:
     """What the model looked at for the likeliest label, in the window where this is likeliest."""
     label = int(prediction.values.argmax())

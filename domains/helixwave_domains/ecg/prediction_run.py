@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from helixwave_domains.ecg.formats import Declared
 from helixwave_domains.ecg.paper import save_page
-from helixwave_domains.ecg.prediction_page import draw_prediction
+from helixwave_domains.ecg.prediction_page import draw_prediction, draw_timeline
 from helixwave_domains.ecg.prediction_rows import (
     Row,
     columns,
@@ -34,6 +34,8 @@ from helixwave_domains.ecg.prediction_rows import (
 from helixwave_domains.ecg.predictor import Predictor, Serving
 from helixwave_domains.ecg.quality import assess
 
+# seconds from which on a recording has a picture of its whole time too
+_LONG = 60
 # files that are handed to the processes at a time
 _HANDED = 256
 
@@ -112,8 +114,10 @@ class Worker:
         if request.challenge:
             write_challenge(prediction, job.name, request.folder / "challenge" / f"{job.name}.csv")
         if request.plot:
-            page = draw_prediction(self.predictor, prediction, quality)
-            save_page(page, request.folder / "pages" / f"{job.name}.{request.plot}")
+            pages = request.folder / "pages"
+            save_page(draw_prediction(self.predictor, prediction, quality), pages / f"{job.name}.{request.plot}")
+            if prediction.recording.seconds > _LONG:
+                save_page(draw_timeline(prediction), pages / f"{job.name}_timeline.{request.plot}")
         return row_of(job.path, prediction, quality)
 
 
@@ -173,7 +177,7 @@ def named(paths: Sequence[Path]) -> list[Job]:
     return jobs
 
 
-def _rows(worker: Worker, request: Request, jobs: Sequence[Job], workers: int) -> Iterator[Row]:
+def _rows(worker: Worker, request: Request, jobs: Sequence[Job], workers: int) -> Generator[Row, None, None]:
     """Rows in the order of the files."""
     if workers == 1:
         yield from map(worker, jobs)

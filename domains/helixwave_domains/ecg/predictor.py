@@ -92,7 +92,7 @@ class Prediction:
         if self.seconds is None:
             found = np.unique(self.timeline.argmax(1))
         elif self.predicts == "class":
-            found = self.values.argmax(keepdims=True)
+            found = np.array([self.values.argmax()])
         else:
             found = np.flatnonzero(self.values >= self.thresholds)
         return [self.classes[i] for i in found]

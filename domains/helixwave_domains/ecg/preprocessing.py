@@ -20,7 +20,7 @@ Inputs = NDArray[np.float32]
 """What a model reads of one window: `[T, C]`, time first, zeros where a lead or a sample is missing."""
 
 # a lead that hardly moves is not blown up to the size of a heart beat, in millivolts
-_LEAST_SPREAD = 0.01
+LEAST_SPREAD = 0.01
 # the filters' cut-off frequencies are as sharp as this many periods of the lowest allow
 _PERIODS = 1.5
 
@@ -84,7 +84,7 @@ class Preprocessing:
             count = np.maximum(known.sum(1, keepdims=True), 1)
             mean = np.where(known, window, 0).sum(1, keepdims=True, dtype=np.float64) / count
             spread = np.sqrt((np.where(known, window - mean, 0) ** 2).sum(1, keepdims=True) / count)
-            window = (window - mean) / np.maximum(spread, _LEAST_SPREAD)
+            window = (window - mean) / np.maximum(spread, LEAST_SPREAD)
         elif self.scale == "constants":
             window = (window - self.mean) / self.deviation
         return np.ascontiguousarray(np.where(known, window, 0).T, dtype=np.float32)

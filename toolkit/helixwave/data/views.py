@@ -10,6 +10,9 @@ from helixwave.data.source import Example, Picture, Source, Split
 from helixwave.data.vocabulary import Vocabulary
 from helixwave.errors import InputError
 
+# what a source may say of how its inputs are made, which a change of examples leaves as it is
+_KEPT = ("preprocessing", "reads")
+
 Change = Callable[[Example, int, np.random.Generator | None], Example]
 """From an example, its number and what it may draw from (None: for evaluation) to another of the same length."""
 
@@ -56,6 +59,9 @@ class SourceView:
         self.train: Split = view(source.train)
         self.validation: Split = view(source.validation)
         self.test: Split = view(source.test)
+        for name in _KEPT:
+            if hasattr(source, name):
+                setattr(self, name, getattr(source, name))
         self.test_parts = {name: view(part) for name, part in parts_of_test(source).items()}
 
     def describe(self) -> dict[str, Any]:
