@@ -1,4 +1,4 @@
-"""Many recordings, one after another or in several processes: every file leaves a row, and a run that was stopped goes on."""
+"""Many recordings in one or several processes: every file leaves a row, and a run that was stopped goes on."""
 
 import csv
 import json
@@ -101,7 +101,7 @@ class Worker:
             return self._predict(job)
         except (InputError, OSError) as error:
             return failed_row(job.path, str(error))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             # a million files hold what no reader was written for, and the next one may be fine
             return failed_row(job.path, f"{job.path}: {type(error).__name__}: {error}")
 
@@ -166,7 +166,7 @@ def run(request: Request, paths: Sequence[Path], *, workers: int, resume: bool, 
 
 
 def named(paths: Sequence[Path]) -> list[Job]:
-    """Files with a name for their results that is each one's own: the stem, with folders before it where two share it."""
+    """Files with names for their results, no two the same: the stem, with folders before it where two share it."""
     count = Counter(path.stem for path in paths)
     names: Counter[str] = Counter()
     jobs = []

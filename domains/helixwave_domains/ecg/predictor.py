@@ -1,6 +1,5 @@
 """A checkpoint and any recording: probabilities for the whole and along its time."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice

@@ -60,7 +60,7 @@ class Preprocessing:
             cut = getattr(self, name)
             _require(cut is None or 0 < cut < self.rate / 2, name, cut, f"0 to {self.rate / 2:g} Hz, half of the rate")
         both = self.highpass is not None and self.lowpass is not None
-        _require(not both or self.highpass < self.lowpass, "highpass", self.highpass, f"less than lowpass")  # type: ignore[operator]
+        _require(not both or self.highpass < self.lowpass, "highpass", self.highpass, "less than lowpass")  # type: ignore[operator]
 
     @property
     def length(self) -> int:

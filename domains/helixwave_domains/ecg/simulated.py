@@ -18,7 +18,7 @@ _REAL = "data/test_files/waveform_ecg.dcm"
 
 
 class SimulatedECG(RecordData):
-    """Seven rhythms in twelve leads of ten seconds, simulated: what is learnt here is not known to hold for patients.
+    """Six rhythms in twelve leads of ten seconds, simulated: what is learnt here is not known to hold for patients.
 
     The waves are those of McSharry et al., "A dynamical model for generating synthetic electrocardiogram signals",
     2003; rates, heights, noise and the movement of the baseline are drawn anew for each recording.
@@ -42,7 +42,7 @@ class SimulatedECG(RecordData):
         rate: float = 100.0,
         leads: list[str] | int = 12,
         window: float = 10.0,
-        scale: Literal["window", "constants", "none"] = "constants",
+        scale: Literal["window", "constants", "none"] = "window",
         mean: float | None = None,
         deviation: float | None = None,
         highpass: float | None = None,

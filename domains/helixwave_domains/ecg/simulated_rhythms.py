@@ -11,8 +11,9 @@ from helixwave_domains.ecg.leads import LEADS, with_leads
 from helixwave_domains.ecg.recording import Recording, held
 
 _INDEPENDENT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
-# millivolts of P, Q, R, S and T, of the order of the medians of Rijnbeek et al., "Normal values of the
-# electrocardiogram for ages 16-90 years", 2014
+# how far the height of a wave may lie from the usual one, as the deviation of its logarithm
+_SPREAD = 0.3
+# millivolts of P, Q, R, S and T in an ordinary ECG
 _USUAL = {
     "I": (0.07, -0.04, 0.60, -0.12, 0.20),
     "II": (0.11, -0.06, 0.90, -0.15, 0.28),
@@ -65,7 +66,6 @@ class Rhythm:
         peaks: seconds of its R peaks; None: the heart stands still.
         ectopic: which beats come from a ventricle.
         atria: millivolts of the waves of fibrillating atria, 0 where there are P waves.
-        low: whether the voltage is low: QRS complexes below 0.5 mV in the limb leads and below 1 mV in the chest leads.
     """
 
     def __init__(
@@ -74,9 +74,8 @@ class Rhythm:
         *,
         ectopic: NDArray[np.bool_] | None = None,
         atria: float = 0.0,
-        low: bool = False,
     ):
-        self.peaks, self.ectopic, self.atria, self.low = peaks, ectopic, atria, low
+        self.peaks, self.ectopic, self.atria = peaks, ectopic, atria
 
     def signal(self, rng: Rng, rate: int) -> NDArray[np.float64]:
         """Millivolts of the leads I, II and V1 to V6 `[8, T]`, with noise and a wandering baseline."""
@@ -90,12 +89,10 @@ class Rhythm:
 
     def _beats(self, rng: Rng, rate: int) -> NDArray[np.float64]:
         assert self.peaks is not None
-        usual = np.array([_USUAL[lead] for lead in _INDEPENDENT]) * rng.lognormal(0, 0.15, (len(_INDEPENDENT), 5))
-        usual *= rng.lognormal(0, 0.15)
+        usual = np.array([_USUAL[lead] for lead in _INDEPENDENT]) * rng.lognormal(0, _SPREAD, (len(_INDEPENDENT), 5))
+        usual *= rng.lognormal(0, _SPREAD)
         if self.atria:
             usual[:, 0] = 0
-        if self.low:
-            usual *= _low_voltage(usual, rng)
         ectopic = np.zeros(len(self.peaks), dtype=bool) if self.ectopic is None else self.ectopic
         beats = usual @ waves(self.peaks, SECONDS, rate, kept=~ectopic)
         if ectopic.any():
@@ -121,7 +118,6 @@ RHYTHMS: dict[str, Callable[[Rng], Rhythm]] = {
     "sinus tachycardia": lambda rng: Rhythm(_sinus(rng, 101, 160)),
     "atrial fibrillation": lambda rng: Rhythm(_fibrillating(rng), atria=rng.uniform(0.03, 0.1)),
     "ventricular premature beats": _premature,
-    "low voltage": lambda rng: Rhythm(_sinus(rng, 60, 100), low=True),
     "asystole": lambda rng: Rhythm(None),
 }
 """Rates in beats a minute are those by which the rhythms are defined: 60 to 100 is a sinus rhythm, less is a
@@ -151,13 +147,6 @@ def simulate(name: str, rng: Rng, rate: int) -> Recording:
         notes=("simulated by the model of McSharry et al., 2003: no patient",),
     )
     return with_leads(recording, LEADS)
-
-
-def _low_voltage(usual: NDArray[np.float64], rng: Rng) -> NDArray[np.float64]:
-    """Factors `[8, 1]` by which limb and chest leads become low: from the top of R to the bottom of S."""
-    height = usual[:, 2] - usual[:, [1, 3]].min(1)
-    limb, chest = rng.uniform(0.25, 0.48) / height[:2].max(), rng.uniform(0.5, 0.95) / height[2:].max()
-    return np.minimum(np.array([limb] * 2 + [chest] * 6), 1)[:, None]
 
 
 def _flutter(rng: Rng, n: int, rate: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from helixwave_domains.ecg.leads import LEADS
 from helixwave_domains.ecg.prediction_run import named
 from helixwave_domains.ecg.predictor import Predictor
 from helixwave_domains.ecg.score_files import read_challenge_csv
+
 from tests.domains.ecg.recordings import recording_of
 from tests.domains.ecg.tiny import tiny_checkpoint
 

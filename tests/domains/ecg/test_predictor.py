@@ -5,6 +5,7 @@ from helixwave.errors import InputError
 from helixwave_domains.ecg.leads import LEADS
 from helixwave_domains.ecg.predictor import Predictor, Serving
 from helixwave_domains.ecg.preprocessing import Preprocessing
+
 from tests.domains.ecg.recordings import recording_of
 from tests.domains.ecg.tiny import tiny_checkpoint, tiny_model
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from helixwave.errors import InputError
 from helixwave_domains.ecg.preprocessing import Prepared, Preprocessing, preprocessing_from
+
 from tests.domains.ecg.recordings import recording_of
 
 

@@ -5,6 +5,7 @@ from helixwave_domains.ecg.resampling import Resampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
+
 from tests.domains.ecg.recordings import recording_of
 
 RATES = [(500.0, 100.0), (100.0, 500.0), (360.0, 100.0), (257.0, 500.0), (500.0, 128.5), (1000.0, 1000.0)]

@@ -1,4 +1,4 @@
-"""One ECG in many files is one ECG: the same probabilities, whatever the format, the unit and the order of the leads."""
+"""One ECG in many files is one ECG: the same probabilities, whatever the format, the unit and the order."""
 
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from helixwave_domains.ecg.holter_speed import measure, tiled
 from helixwave_domains.ecg.leads import LEADS
 from helixwave_domains.ecg.predictor import Predictor, Serving
 from helixwave_domains.ecg.recording import held
+
 from tests.domains.ecg.recordings import recording_of
 from tests.domains.ecg.tiny import tiny_model
 

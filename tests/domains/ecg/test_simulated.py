@@ -104,17 +104,6 @@ def test_premature_beats_come_early_and_a_pause_follows() -> None:
             assert intervals[beat] > 1.15 * usual
 
 
-def test_low_voltage_is_low_in_limb_and_chest_leads() -> None:
-    for seed in range(5):
-        rng = np.random.default_rng(seed)
-        rhythm = RHYTHMS["low voltage"](rng)
-        beats = rhythm._beats(rng, RATE)
-        assert np.ptp(beats[:2], axis=1).max() < 0.55
-        assert np.ptp(beats[2:], axis=1).max() < 1.1
-    usual = drawn("sinus rhythm", 0).signal
-    assert np.ptp(usual[6:], axis=1).max() > 1
-
-
 def test_asystole_has_no_beats() -> None:
     assert RHYTHMS["asystole"](np.random.default_rng(0)).peaks is None
 
@@ -136,7 +125,7 @@ def test_recordings_are_twelve_consistent_leads_and_said_to_be_simulated(name: s
 def test_the_data_set_has_each_rhythm_in_each_part() -> None:
     data = SimulatedECG(train=3, validation=1, test=2, leads=2)
     for part, count in (("train", 3), ("validation", 1), ("test", 2)):
-        assert np.bincount(getattr(data, part).targets).tolist() == [count] * 7
+        assert np.bincount(getattr(data, part).targets).tolist() == [count] * 6
     assert data.describe()["origin"] == "simulated, no patients"
     assert data.train.example(0, None)["inputs"].shape == (1000, 2)
     again = SimulatedECG(train=3, validation=1, test=2, leads=2)
