@@ -18,6 +18,7 @@ class BeatAugmentation:
         shift: samples by which the window is moved at most, in either direction.
         amplitude: deviation of the logarithm of a factor.
         noise: the largest deviation of white noise in millivolts.
+        wander: deviation of the slope and of the bend of a baseline that is added, in millivolts at the window's ends.
         jitter: deviation of the logarithm of a factor of both intervals.
         interval_noise: deviation of noise that is added to the channels of the intervals.
         mixup: a beat is mixed with another one with a weight from Beta(mixup, mixup). Source: Zhang et al., "mixup:
@@ -30,6 +31,7 @@ class BeatAugmentation:
     shift: int = 0
     amplitude: float = 0.0
     noise: float = 0.0
+    wander: float = 0.0
     jitter: float = 0.0
     interval_noise: float = 0.0
     mixup: float = 0.0
@@ -44,11 +46,14 @@ class BeatAugmentation:
         return float(rng.beta(self.mixup, self.mixup)) if self.mixup else 1.0
 
     def lead(self, lead: Inputs, rng: np.random.Generator) -> Inputs:
-        """A lead `[T, 1]`, moved, of another size, and noisier."""
+        """A lead `[T, 1]`, moved, of another size, on another baseline, and noisier."""
         first = int(rng.integers(2 * self.shift + 1))
         moved = np.pad(lead, ((self.shift, self.shift), (0, 0)), mode="edge")[first : first + len(lead)]
         noise = rng.uniform(0, self.noise) * rng.standard_normal(lead.shape)
-        return (np.exp(self.amplitude * rng.standard_normal()) * moved + noise).astype(np.float32)
+        slope, bend = self.wander * rng.standard_normal(2)
+        time = np.linspace(-1, 1, len(lead))[:, None]
+        baseline = slope * time + bend * (time**2 - 1 / 3)
+        return (np.exp(self.amplitude * rng.standard_normal()) * moved + baseline + noise).astype(np.float32)
 
     def intervals(self, seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """What is read of the intervals before and after a beat in seconds `[2]`, at another heart rate: `[3]`."""

@@ -84,6 +84,7 @@ class MitdbBeats:
         shift: in training, windows are moved by up to so many samples in either direction.
         amplitude: and are made larger or smaller by a factor with this deviation of its logarithm.
         noise: and get white noise of up to this deviation in millivolts.
+        wander: and stand on a baseline whose slope and bend have this deviation in millivolts.
         jitter: and both intervals are longer or shorter by a factor with this deviation of its logarithm.
         interval_noise: and noise of this deviation is added to what a model reads of them.
         mixup: and an example is a mean of two beats, weighted by a draw from Beta(mixup, mixup); 0: of one alone.
@@ -98,11 +99,12 @@ class MitdbBeats:
         shift: int = 0,
         amplitude: float = 0.0,
         noise: float = 0.0,
+        wander: float = 0.0,
         jitter: float = 0.0,
         interval_noise: float = 0.0,
         mixup: float = 0.0,
     ):
-        augmentation = BeatAugmentation(shift, amplitude, noise, jitter, interval_noise, mixup)
+        augmentation = BeatAugmentation(shift, amplitude, noise, wander, jitter, interval_noise, mixup)
         beats = _Beats(file)
         part = beats.part if test_records is None else beats.part_between(test_records)
         kept = set(range(len(beats.symbols))) if test_records is None else _on_both_sides(beats.labels, part)
@@ -112,6 +114,7 @@ class MitdbBeats:
         self.test_records = test_records
         settings = BeatPreprocessing(intervals=intervals)
         self.preprocessing = settings.config()
+        self.reads = {"channels": settings.n_channel, "n_lead": len(settings.leads)}
         self.record: dict[str, NDArray[np.int64]] = {}
         splits = []
         for place, name in enumerate(_PARTS):

@@ -171,6 +171,7 @@ class RecordData:
         signals, _, targets = read["train"]
         settings = with_constants_of(signals, reading.preprocessing) if reading.measured else reading.preprocessing
         self.preprocessing = settings.config()
+        self.reads = {"channels": len(settings.leads)}
         self.train = RandomCrops(signals, targets, settings)
         self.validation, self.test = (
             ConsecutiveCrops(*read[name], settings, aggregate=reading.aggregate) for name in PARTS[1:]

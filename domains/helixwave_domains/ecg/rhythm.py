@@ -68,6 +68,7 @@ class CPSC2021:
         self.classes = CLASSES
         settings = Preprocessing(rate, lead_names(leads), window, scale, mean, deviation, highpass, lowpass)
         self.preprocessing = settings.config()
+        self.reads = {"channels": len(settings.leads)}
         place = supplied_path(folder, argument="folder", card="cpsc2021_sample")
         recordings = _recordings(place)
         # the split follows from windows side by side, whatever the stride of training is

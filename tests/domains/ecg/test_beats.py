@@ -52,9 +52,9 @@ def test_a_beat_is_its_scaled_window_and_its_intervals() -> None:
     np.testing.assert_allclose(inputs[1, :, 0], window - np.median(window), atol=1e-6)
     for i, (before, after) in enumerate([(None, 600), (600, 288), (288, 1012), (1012, None)]):
         for channel, samples in ((1, before), (2, after)):
-            expected = 0.0 if samples is None else 4 * (samples / 360 - 0.8)
+            expected = 0.0 if samples is None else samples / 360 - 0.8
             np.testing.assert_allclose(inputs[i, :, channel], expected, atol=1e-6)
-        ratio = 0.0 if before is None or after is None else 4 * np.log(after / before)
+        ratio = 0.0 if before is None or after is None else np.log(after / before)
         np.testing.assert_allclose(inputs[i, :, 3], ratio, atol=1e-6)
     # over the ends nothing is known: zeros, and the median is that of what is known
     assert not inputs[0, : 102 - 50, 0].any()
@@ -100,7 +100,7 @@ def test_the_file_has_its_own_split(tmp_path: Path) -> None:
     assert data.describe()["records in training and test"] == 4
     example = data.test.example(0, None)
     assert example["inputs"].shape == (256, 4)
-    np.testing.assert_allclose(example["inputs"][0, 1:], [0, -1.6, 4 * np.log(0.5)], atol=1e-6)
+    np.testing.assert_allclose(example["inputs"][0, 1:], [0, -0.4, np.log(0.5)], atol=1e-6)
     assert len(data.export(None, tmp_path)) == 1
 
 
@@ -146,7 +146,7 @@ def test_without_settings_nothing_is_augmented(tmp_path: Path) -> None:
 def test_a_jitter_changes_both_intervals_by_one_factor() -> None:
     jitter = BeatAugmentation(jitter=0.2)
     for seed in range(5):
-        before, after, ratio = jitter.intervals(np.array([0.6, 0.9]), np.random.default_rng(seed)) / 4
+        before, after, ratio = jitter.intervals(np.array([0.6, 0.9]), np.random.default_rng(seed))
         assert ratio == pytest.approx(np.log(1.5))
         assert (after + 0.8) / (before + 0.8) == pytest.approx(1.5)
 
