@@ -10,10 +10,11 @@ from helixwave_domains.ecg.convolutions import PaddedConv1d, shortened
 
 
 class ConvStem(nn.Module):
-    """Strided convolutions, each with a layer norm over channels and a GELU behind it.
+    """Strided convolutions, each with a GELU behind it.
 
-    The norm looks at one position alone, so that a record is read in the same way in every batch, in training and after
-    it, behind any padding: batch norm gives none of the three.
+    There is no norm. Batch norm would read a record otherwise in training than after it, and by what else is in the
+    batch; a norm over the channels of each position would make noise between two waves as large as a wave, whose size
+    says something. The norms of the backbone come behind it.
 
     Args:
         channels: of the signal.
@@ -38,13 +39,12 @@ class ConvStem(nn.Module):
             PaddedConv1d(c_in, c_out, kernel, stride=stride)
             for c_in, c_out, kernel, stride in zip(sizes[:-1], sizes[1:], kernels, strides, strict=True)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for size in sizes[1:])
         self.strides, self.stride = strides, math.prod(strides)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """`[B, T, C]` -> `[B, ceil(T / stride), D]`, and how many positions of each are valid."""
-        x = inputs
-        for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides, strict=True):
-            x = F.gelu(norm(convolution(x.transpose(1, 2), lengths).transpose(1, 2)))
+        x = inputs.transpose(1, 2)
+        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
+            x = F.gelu(convolution(x, lengths))
             lengths = shortened(lengths, stride)
-        return x, lengths
+        return x.transpose(1, 2), lengths
