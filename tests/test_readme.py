@@ -22,6 +22,7 @@ README = Path(__file__).parents[1] / "README.md"
         "docs/operators.md",
         "docs/variants.md",
         "docs/embedding.md",
+        "docs/ecg.md",
         "docs/forecasting.md",
     ],
 )

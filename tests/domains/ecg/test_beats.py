@@ -210,3 +210,14 @@ def test_logistic_regression_tells_what_is_linear(tmp_path: Path) -> None:
 def test_beat_baselines_are_for_beats(baseline: BeatNearestNeighbours | BeatLogisticRegression) -> None:
     with pytest.raises(InputError, match="is for single beats"):
         baseline.predict(object())
+
+
+def test_a_wandering_baseline_is_a_slope_and_a_bend_without_a_mean() -> None:
+    flat = np.zeros((1001, 1), dtype=np.float32)
+    drawn = [BeatAugmentation(wander=0.1).lead(flat, np.random.default_rng(seed))[:, 0] for seed in range(300)]
+    time = np.linspace(-1, 1, 1001)
+    for baseline in drawn[:5]:
+        fitted = np.polynomial.Polynomial.fit(time, baseline, 2)
+        np.testing.assert_allclose(fitted(time), baseline, atol=1e-6)
+    assert np.abs(np.mean(drawn, axis=1)).max() < 1e-3
+    assert np.std([baseline[-1] - baseline[0] for baseline in drawn]) == pytest.approx(0.2, rel=0.15)
