@@ -256,6 +256,7 @@ def test_overwrite_takes_runs_away_but_nothing_else(tmp_path):
     assert (run.folder.path / "thesis.tex").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_command(tmp_path):
     """However the command ends: its end of the pipe is closed then."""
     (run,) = plan(PARITY, [*TINY, "trainer.max_epochs=100000"], "gru", 1, tmp_path)

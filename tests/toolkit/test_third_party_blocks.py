@@ -10,6 +10,7 @@ LAWS = Path(__file__).with_name("test_blocks.py")
 BLOCK = '''
 """A package of somebody else."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -46,6 +47,7 @@ class Forgetful(Decay):
 '''
 
 
+@pytest.mark.slow
 def test_laws_judge_blocks_of_another_package(tmp_path):
     (tmp_path / "acme_blocks.py").write_text(BLOCK)
     info = tmp_path / "acme_blocks-0.1.dist-info"

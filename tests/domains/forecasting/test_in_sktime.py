@@ -25,7 +25,11 @@ def error(forecast: pd.Series) -> float:
 
 
 @pytest.mark.parametrize(
-    "forecaster", [NLinearForecaster(24), BackboneForecaster(24, patch=4, d_model=8, random_state=0)]
+    "forecaster",
+    [
+        NLinearForecaster(24),
+        pytest.param(BackboneForecaster(24, patch=4, d_model=8, random_state=0), marks=pytest.mark.slow),
+    ],
 )
 def test_pipelines_and_ensembles(forecaster):
     pipeline = LogTransformer() * Detrender() * forecaster

@@ -89,7 +89,7 @@ def out_of_patience(recipe: Path) -> RunFolder:
     return folder
 
 
-@pytest.mark.parametrize("epochs", [0, 2])
+@pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_killed_and_resumed_equals_uninterrupted(
     epochs: int, recipe: Path, uninterrupted: RunFolder, tmp_path: Path
 ) -> None:
