@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 LAWS = Path(__file__).with_name("test_blocks.py")
 BLOCK = '''
 """A package of somebody else."""
 
-import pytest
 import torch
 from torch import nn
 
