@@ -78,9 +78,12 @@ class Task(lightning.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.objective.loss(self.model(batch["inputs"], batch["lengths"]), batch["target"])
+        loss = self.objective.loss(self._outputs(self.model, batch), batch["target"])
         self.train_loss.add(loss.detach(), len(batch["lengths"]))
         return loss
+
+    def _outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self.objective.outputs(model, batch["inputs"], batch["lengths"])
 
     def on_train_batch_end(self, *_: Any) -> None:
         if self.average is not None:
@@ -91,7 +94,7 @@ class Task(lightning.LightningModule):
         self.val_loss.reset()
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        outputs = self.evaluated(batch["inputs"], batch["lengths"])
+        outputs = self._outputs(self.evaluated, batch)
         self.val_metrics.update(*self.objective.scored(outputs, batch["target"]))
         self.val_loss.add(self.objective.loss(outputs, batch["target"]), len(batch["lengths"]))
 

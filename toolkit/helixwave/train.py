@@ -107,7 +107,7 @@ def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: 
     pieces = []
     with torch.inference_mode():
         for batch in make_loader(split, _in_order(recipe.batches, split), seed=recipe.seed):
-            outputs = model(batch["inputs"].to(device), batch["lengths"].to(device)) / temperature
+            outputs = objective.outputs(model, batch["inputs"].to(device), batch["lengths"].to(device)) / temperature
             # all examples of a group are needed at once
             score = (lambda *pair: pair) if hasattr(split, "groups") else objective.scored
             pieces.append(score(outputs.cpu(), batch["target"]))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from helixwave.data.source import Example, Picture, Source
-from helixwave.data.views import Change, SourceView
+from helixwave.data.views import SourceView
 from helixwave.errors import InputError
 from helixwave.objectives.collected import Collected
 from helixwave.objectives.objective import Objective
@@ -182,11 +182,6 @@ class ContrastiveCrops(Objective):
 
 class _Unlabelled(SourceView):
     """A source whose labels are not looked at."""
-
-    def __init__(self, source: Source, change: Change):
-        # signals have none
-        vocabulary: Any = getattr(source, "vocabulary", None)
-        super().__init__(source, change, vocabulary=vocabulary)
 
     def export(self, model: Any, folder: Path) -> list[Picture]:
         return []

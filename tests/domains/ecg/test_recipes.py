@@ -120,3 +120,10 @@ def test_pretraining_and_what_starts_from_it(tmp_path: Path) -> None:
     assert "start: " in tuned.log.read_text()
     read = [json.loads((each.checkpoint / "config.json").read_text())["preprocessing"] for each in (place, tuned)]
     assert read[0] == read[1]
+
+
+def test_crops_of_one_recording_are_told_from_others(tmp_path: Path) -> None:
+    place = run_tiny("ecg/pretrain", tmp_path, "objective=ecg_contrastive", "model.head=record")
+    scores = json.loads(place.results.read_text())
+    assert scores["test"].keys() == {"nt_xent", "retrieval"}
+    assert 0 <= scores["test"]["retrieval"] <= 1

@@ -41,7 +41,7 @@ class SourceView:
 
     Args:
         padding: of the changed inputs, from that of the source's.
-        vocabulary: of the changed inputs.
+        vocabulary: of the changed inputs, if they are tokens.
     """
 
     def __init__(
@@ -49,13 +49,15 @@ class SourceView:
         source: Source,
         change: Change,
         *,
-        vocabulary: Vocabulary,
+        vocabulary: Vocabulary | None = None,
         padding: Callable[[int | float], int | float] = lambda padding: padding,
     ):
         def view(split: Split) -> SplitView:
             return SplitView(split, change, padding(split.padding))
 
-        self.source, self.classes, self.vocabulary = source, source.classes, vocabulary
+        self.source, self.classes = source, source.classes
+        if vocabulary is not None:
+            self.vocabulary = vocabulary
         self.train: Split = view(source.train)
         self.validation: Split = view(source.validation)
         self.test: Split = view(source.test)

@@ -42,6 +42,11 @@ class Objective:
     def check(self, model: nn.Module) -> None:
         """Raise InputError if a model cannot learn this."""
 
+    def outputs(self, model: nn.Module, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """What is scored of a batch; a model's outputs, if nothing else is learnt from."""
+        made: Tensor = model(inputs, lengths)
+        return made
+
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """The mean over what is scored; zero if that is nothing."""
         raise NotImplementedError
