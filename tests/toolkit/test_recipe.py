@@ -37,12 +37,15 @@ def shipped(name, *more):
     if sections.get("start") == "???":
         # random weights do as well, of any backbone
         needed += ["start=null", *(["backbone=hyena"] if not any("backbone=" in given for given in more) else [])]
+        # a recipe without a model takes the checkpoint's
+        needed += [] if "model" in sections else ["model=ecg_model"]
     return load_recipe(name, [*needed, *more])
 
 
 def pairs():
     """Each recipe and each backbone at least twice: what one recipe does with a backbone, the others do too."""
-    names, backbones = [name for name in recipe_names() if shipped(name).estimator is None], choices()["backbone"]
+    names = [name for name in recipe_names() if shipped(name).config.get("backbone") is not None]
+    backbones = choices()["backbone"]
     count = 2 * max(len(names), len(backbones))
     return sorted({(names[i % len(names)], backbones[(i + i // len(names)) % len(backbones)]) for i in range(count)})
 

@@ -17,10 +17,9 @@ from tests.domains.ecg.test_ptbxl import write_ptbxl
 TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
 BACKBONE = ["backbone.d_model=8", "backbone.n_layer=1"]
 STEM = ["model.widths=[4,4]"]
-SHORT_STEM = ["model.widths=[4]"]
 SMALLER = {
-    "ecg/beats": [*BACKBONE, *SHORT_STEM],
-    "ecg/beats_inter_patient": [*BACKBONE, *SHORT_STEM, "data.test_records=[1,2]"],
+    "ecg/beats": [*BACKBONE, *STEM],
+    "ecg/beats_inter_patient": [*BACKBONE, *STEM, "data.test_records=[1,2]"],
     "ecg/rhythm": [*BACKBONE, *STEM],
     "ecg/ptbxl": ["model.d_model=8", "model.n_layer=1", "objective.intervals=0"],
     "ecg/cinc2021": ["model.d_model=8", "model.n_layer=1", *STEM, "data.window=1", "objective.monitor=auroc"],
