@@ -112,9 +112,10 @@ def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: 
             score = (lambda *pair: pair) if hasattr(split, "groups") else objective.scored
             pieces.append(score(outputs.cpu(), batch["target"]))
     outputs, target = (torch.cat(part) for part in zip(*pieces, strict=True))
-    if hasattr(split, "groups") and hasattr(split, "aggregate"):
-        groups = torch.as_tensor(split.groups)
-        outputs = grouped_outputs(outputs, groups, objective.predicts, split.aggregate)
+    if hasattr(split, "groups"):
+        whole: Any = split
+        groups = torch.as_tensor(whole.groups)
+        outputs = grouped_outputs(outputs, groups, objective.predicts, whole.aggregate)
         return objective.scored(outputs, target[first_of(groups)])
     return outputs, target
 

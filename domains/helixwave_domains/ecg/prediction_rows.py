@@ -31,10 +31,6 @@ class Row:
     cells: Mapping[str, Any]
     details: Mapping[str, Any]
 
-    @property
-    def failed(self) -> bool:
-        return self.cells["status"] != "ok"
-
 
 def columns(classes: list[str]) -> list[str]:
     """Of the table. A class that is called as a column is has a prefix."""

@@ -1,6 +1,7 @@
 """Many recordings in one or several processes: every file leaves a row, and a run that was stopped goes on."""
 
 import csv
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -66,10 +67,12 @@ class Request:
 
     def manifest(self) -> dict[str, Any]:
         """What has to be the same for a run that goes on."""
-        config = find_checkpoint(self.checkpoint) / "model.safetensors"
+        # two trainings of one model differ in their weights alone
+        with (find_checkpoint(self.checkpoint) / "model.safetensors").open("rb") as weights:
+            digest = hashlib.file_digest(weights, "sha256").hexdigest()
         return {
             "helixwave": __version__,
-            "checkpoint": {"path": str(self.checkpoint), "bytes": config.stat().st_size},
+            "checkpoint": {"path": str(self.checkpoint), "sha256": digest},
             "serving": asdict(self.serving),
             "declared": asdict(self.declared),
             "outputs": {"json": self.json, "challenge": self.challenge, "plot": self.plot},

@@ -169,3 +169,12 @@ def test_help_has_an_example(call, command):
     code, output, _ = call(command, "--help")
     assert code == 0
     assert f"Example: helixwave ecg {command}" in output
+
+
+def test_a_model_that_was_trained_again_does_not_go_on_with_the_rows_of_the_first(call, ecgs, tmp_path):
+    asked = ["predict", ecgs / "a.hea", "-c", "model", "-o", "out"]
+    tiny_checkpoint(tmp_path / "model", seed=0)
+    assert call(*asked)[0] == 0
+    tiny_checkpoint(tmp_path / "model", seed=1)
+    code, _, errors = call(*asked, "--resume")
+    assert (code, "was begun with other options or another checkpoint" in errors) == (1, True)

@@ -76,9 +76,8 @@ class Source(Protocol):
     report, which judges a run where the recipe names none; one for estimators may have `test_groups`, masks of the test
     rows by name, which are scored on their own too. A source whose inputs are made from files of signals has
     `preprocessing`: how, in what JSON can hold, which a checkpoint keeps; and `reads`, arguments of a model that follow
-    from its inputs, such as their channels. A split whose examples are pieces of
-    something longer has `groups`, for each example the number of what it is a piece of, and `aggregate`, `mean` or
-    `max`: what is judged then is the whole.
+    from its inputs, such as their channels. A split whose examples are pieces of something longer has `groups`, for
+    each example the number of what it is a piece of, and `aggregate`, `mean` or `max`: what is judged is the whole.
     """
 
     classes: list[str]
