@@ -200,6 +200,10 @@ class _Table:
 
     def begin(self, *, resume: bool, overwrite: bool) -> dict[str, str]:
         """Make the files, or find those of an earlier run; the status of each file that has a row."""
+        if self.request.folder.is_file():
+            raise InputError(
+                f"{self.request.folder}: a file, expected a folder for the results. Choose another --output"
+            )
         manifest = json.loads(json.dumps(self.request.manifest()))
         if self.csv.exists() and not overwrite:
             if not resume:

@@ -178,3 +178,10 @@ def test_a_model_that_was_trained_again_does_not_go_on_with_the_rows_of_the_firs
     tiny_checkpoint(tmp_path / "model", seed=1)
     code, _, errors = call(*asked, "--resume")
     assert (code, "was begun with other options or another checkpoint" in errors) == (1, True)
+
+
+def test_results_do_not_go_into_a_file(call, model, ecgs, tmp_path):
+    (tmp_path / "thesis.txt").write_text("text")
+    code, _, errors = call("predict", ecgs / "a.hea", "-c", model, "-o", "thesis.txt")
+    assert (code, "thesis.txt: a file, expected a folder for the results" in errors) == (1, True)
+    assert (tmp_path / "thesis.txt").read_text() == "text"
