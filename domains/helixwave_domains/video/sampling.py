@@ -8,7 +8,7 @@ Times = NDArray[np.float64]
 """Seconds from the first frame of a video."""
 
 # time stamps are fractions, seconds are not: what differs by less than this is the same time
-_SAME = 1e-6
+SAME = 1e-6
 
 
 def uniform_times(start: float, stop: float, n: int, rng: np.random.Generator | None = None) -> Times:
@@ -37,7 +37,7 @@ def window_starts(duration: float, length: float, stride: float) -> Times:
         if not 0 < value < np.inf:
             raise InputError(f"{name} is {value}, expected seconds, more than 0")
     last = max(duration - length, 0.0)
-    return np.append(np.arange(0, last - _SAME, stride), last)
+    return np.append(np.arange(0, last - SAME, stride), last)
 
 
 def frames_at(stamps: Times, times: Times) -> NDArray[np.int64]:
@@ -52,4 +52,4 @@ def frames_at(stamps: Times, times: Times) -> NDArray[np.int64]:
     Returns:
         numbers of frames `[M]`.
     """
-    return np.maximum(np.searchsorted(stamps, times + _SAME, side="right") - 1, 0)
+    return np.maximum(np.searchsorted(stamps, times + SAME, side="right") - 1, 0)
