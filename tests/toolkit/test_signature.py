@@ -128,7 +128,8 @@ def test_signature_of_a_dataclass():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package whose files cannot be imported."""
+    """A package whose files cannot be imported; what was read of another test's is forgotten."""
+    read_signature.cache_clear()
     folder = tmp_path / "unimportable" / "inner"
     folder.mkdir(parents=True)
     for path in (folder.parent, folder):

@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
@@ -44,6 +45,7 @@ class Signature:
         return " ".join(found.group().split()) if found else ""
 
 
+@cache
 def read_signature(target: str) -> Signature:
     """Signature of `"package.module:Class"` (or a function) without importing the module."""
     module, _, name = target.partition(":")
