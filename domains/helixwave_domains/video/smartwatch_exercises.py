@@ -1,0 +1,91 @@
+"""Shoulder exercises as a smart watch measures them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helixwave.cards import data_folder, read_card
+from helixwave.errors import InputError
+from numpy.typing import NDArray
+
+from helixwave_domains.video.motion_augmentation import MotionAugmentation
+from helixwave_domains.video.motion_series import PARTS, LabelledMotion, MotionData
+
+FOLDS = 5
+RATE = 50
+CHANNELS = ["acceleration x", "acceleration y", "acceleration z", "rotation x", "rotation y", "rotation z"]
+_KEYS = ("X", "lengths", "y", "subject", "labels")
+
+
+class SmartwatchExercises(MotionData):
+    """Seven shoulder exercises of ten subjects, acceleration and rate of rotation at 50 Hz, 19 to 52 seconds each.
+
+    No subject is in two parts: in each of five folds two are for testing, the two of the fold before it for validation
+    and six for training. Source: Burns et al., "Shoulder physiotherapy exercise recognition: machine learning the
+    inertial signals from a smartwatch", 2018; the data card `seglearn_watch`.
+
+    Args:
+        file: `seglearn_watch.npz`; null: in the data folder.
+        fold: 0 to 4, which two subjects are tested.
+        crop, speed, rotation, amplitude, jitter: of training series, see `MotionAugmentation`.
+    """
+
+    def __init__(
+        self,
+        *,
+        file: str | None = None,
+        fold: int = 0,
+        crop: float = 0.0,
+        speed: float = 0.0,
+        rotation: float = 0.0,
+        amplitude: float = 0.0,
+        jitter: float = 0.0,
+    ):
+        if not 0 <= fold < FOLDS:
+            raise InputError(f"data: fold is {fold}, expected 0 to {FOLDS - 1}")
+        path = data_folder() / "seglearn_watch" / "seglearn_watch.npz" if file is None else Path(file)
+        found = _read(path)
+        series = np.split(found["X"].astype(np.float32), np.cumsum(found["lengths"])[:-1])
+        subject = found["subject"].astype(np.int64)
+        part = _parts(subject, fold)
+        places = {name: np.flatnonzero(part == i) for i, name in enumerate(PARTS)}
+        super().__init__(
+            LabelledMotion(
+                names=[f"series {i} of subject {who}" for i, who in enumerate(subject)],
+                series=series,
+                labels=found["y"].astype(np.int64),
+                classes=[str(label) for label in found["labels"]],
+                channels=CHANNELS,
+                vectors=[(0, 1, 2), (3, 4, 5)],
+            ),
+            places,
+            augmentation=MotionAugmentation(crop, speed, rotation, amplitude, jitter),
+            facts={f"subjects for {name}": " ".join(map(str, np.unique(subject[places[name]]))) for name in PARTS},
+        )
+
+
+def _parts(subject: NDArray[np.int64], fold: int) -> NDArray[np.int64]:
+    """The part of each series: 2 for the subjects of this fold, 1 for those of the fold before it, else 0."""
+    folds = np.searchsorted(np.unique(subject), subject) * FOLDS // len(np.unique(subject))
+    return np.where(folds == fold, 2, np.where(folds == (fold - 1) % FOLDS, 1, 0))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The arrays of the file."""
+    if not path.is_file():
+        wanted = read_card("seglearn_watch").supplied[0]
+        raise InputError(f"data: {path} is not there. It should be {wanted.path} ({wanted.url}). Pass data.file=PATH")
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in _KEYS if name in found}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no NumPy archive ({error}). See the data card seglearn_watch") from error
+    absent = [name for name in _KEYS if name not in arrays]
+    if absent:
+        raise InputError(f"{path}: it has no {', '.join(absent)}. See the data card seglearn_watch")
+    if arrays["X"].shape != (arrays["lengths"].sum(), len(CHANNELS)):
+        raise InputError(
+            f"{path}: X is {list(arrays['X'].shape)}, expected [{arrays['lengths'].sum()}, {len(CHANNELS)}], "
+            "the steps of all series"
+        )
+    return arrays
