@@ -29,7 +29,8 @@ class Outline(NamedTuple):
 class Mamba(Family):
     """Mamba-1: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023."""
 
-    marks = ("mixer.x_proj.weight", "mixer.dt_proj.weight")
+    # models of images and of video have the same mixers, in no backbone
+    marks = ("mixer.x_proj.weight", "mixer.dt_proj.weight", "backbone.layers.0.norm.weight")
     checkpoints = (
         Checkpoint("state-spaces/mamba-130m", 129_135_360),
         Checkpoint("state-spaces/mamba-370m", 371_516_416),

@@ -1,0 +1,1 @@
+"""Published models of video, for `helixwave.load_pretrained`."""
