@@ -15,8 +15,6 @@ app = typer.Typer(help="Predict, look at, convert and score ECGs of any format."
 Plot = StrEnum("Plot", ["png", "pdf", "svg"])
 Aggregate = StrEnum("Aggregate", ["mean", "max"])
 MissingLeads = StrEnum("MissingLeads", ["error", "zero"])
-# how the command ends if some of the files gave no prediction
-SOME_FAILED = 3
 
 Inputs = Annotated[list[str], typer.Argument(metavar="FILES", help="Files, folders or patterns such as 'in/*.hea'.")]
 GROUPS: dict[str, Any] = {"declared": options.declared}
@@ -51,18 +49,20 @@ def predict(
 
     Example: helixwave ecg predict ecgs/ --checkpoint runs/ecg/simulated/RUN --resample --plot png
     """
+    from helixwave.file_rows import SOME_FAILED, run
+    from helixwave.file_rows_screen import say
+
     from helixwave_domains.ecg.formats import find_recordings
-    from helixwave_domains.ecg.prediction_run import Request, run
-    from helixwave_domains.ecg.prediction_screen import say
+    from helixwave_domains.ecg.prediction_run import Request
     from helixwave_domains.ecg.predictor import Serving
 
     found = find_recordings(inputs)
     serving = Serving(resample, cast(Any, missing_leads.value), window, stride, cast(Any, aggregate.value))
-    threads = 1 if workers > 1 else None
     chosen = None if plot is None else cast(Any, plot.value)
-    request = Request(checkpoint, serving, declared, output, json, challenge, chosen, threads)
-    statuses = run(request, found.paths, workers=workers, resume=resume, overwrite=overwrite)
-    say(output, statuses, found.skipped)
+    request = Request(checkpoint, serving, declared, output, json, challenge, chosen)
+    statuses = run(request, found.paths, workers=workers, resume=resume, overwrite=overwrite, what="recordings")
+    also = ("predictions.jsonl", "challenge", "pages", "timelines")
+    say(request, statuses, found.skipped, last="quality", otherwise="no findings", also=also)
     if statuses["error"]:
         raise typer.Exit(SOME_FAILED)
 
@@ -79,6 +79,8 @@ def info(
 
     Example: helixwave ecg info recording.hea
     """
+    from helixwave.file_rows import SOME_FAILED
+
     from helixwave_domains.ecg.info import show_info
 
     if not show_info(inputs, declared, as_json=json):

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from helixwave.data.splits import given_parts, split_groups
 from helixwave.errors import InputError
 
 from helixwave_domains.ecg.formats import Declared, read_recording
 from helixwave_domains.ecg.label_tables import read_label_table
 from helixwave_domains.ecg.records import Labelled, RecordData, read_as
-from helixwave_domains.ecg.splits import given_parts, split_groups
 
 
 class LabelledRecords(RecordData):

@@ -1,14 +1,11 @@
-"""What is written of one recording: a row of the table, a JSON object, lines of a challenge, a page, a timeline."""
+"""What is written of one recording: a row of the table, a JSON object, lines of a challenge, a timeline."""
 
-import csv
-import io
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helixwave.file_rows import Row
 from helixwave.files import write_table
 
 from helixwave_domains.ecg.predictor import Prediction
@@ -19,19 +16,6 @@ FACTS = ("file", "status", "reason", "format", "seconds", "rate", "leads", "labe
 NOTES = ("quality", "notes")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One recording of a batch: what was found, or why nothing was.
-
-    Args:
-        cells: by column of the table.
-        details: the same and more, for JSON.
-    """
-
-    cells: Mapping[str, Any]
-    details: Mapping[str, Any]
-
-
 def columns(classes: list[str]) -> list[str]:
     """Of the table. A class that is called as a column is has a prefix."""
     return [*FACTS, *(class_column(name) for name in classes), *NOTES]
@@ -39,12 +23,6 @@ def columns(classes: list[str]) -> list[str]:
 
 def class_column(name: str) -> str:
     return f"p_{name}" if name in (*FACTS, *NOTES) else name
-
-
-def failed_row(path: Path, reason: str) -> Row:
-    """Of a file that gave no prediction."""
-    facts = {"file": str(path), "status": "error", "reason": " ".join(reason.split())}
-    return Row(facts, facts)
 
 
 def row_of(path: Path, prediction: Prediction, quality: Mapping[str, LeadQuality]) -> Row:
@@ -82,18 +60,6 @@ def row_of(path: Path, prediction: Prediction, quality: Mapping[str, LeadQuality
         "timeline": _timeline(prediction),
     }
     return Row(cells, details)
-
-
-def table_line(row: Row, names: list[str]) -> str:
-    """A row as a line of CSV."""
-    text = io.StringIO()
-    csv.DictWriter(text, names, restval="", lineterminator="\n").writerow(dict(row.cells))
-    return text.getvalue()
-
-
-def json_line(row: Row) -> str:
-    """A row as a line of JSON."""
-    return json.dumps(row.details, ensure_ascii=False) + "\n"
 
 
 def write_timeline(prediction: Prediction, path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from helixwave.data import Example, Picture
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from helixwave.files import write_table
 from helixwave.outputs import Predicts
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from helixwave_domains.ecg.leads import LEAD_SETS
 from helixwave_domains.ecg.preprocessing import Prepared, Preprocessing
 from helixwave_domains.ecg.recording import Recording, Signal
-from helixwave_domains.ecg.splits import PARTS
 
 Aggregate = Literal["mean", "max"]
 Targets = NDArray[np.int64] | NDArray[np.float32]

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 from helixwave.data import Picture
+from helixwave.data.splits import PARTS, split_groups
 from helixwave.errors import InputError
 
 from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.preprocessing import Prepared, Preprocessing
 from helixwave_domains.ecg.recording import Annotation, Recording, Signal
 from helixwave_domains.ecg.records import ConsecutiveCrops, RandomCrops, describe_targets, lead_names
-from helixwave_domains.ecg.splits import PARTS, split_groups
 from helixwave_domains.ecg.supplied_data import supplied_path
 
 CLASSES = ["N", "AF"]

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 from helixwave.data import Picture
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from helixwave.files import write_table
 
 from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.records import Labelled, RecordData, read_as
 from helixwave_domains.ecg.simulated_rhythms import RHYTHMS, simulate
-from helixwave_domains.ecg.splits import PARTS
 
 _REAL = "data/test_files/waveform_ecg.dcm"
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from helixwave.cli import main
+from helixwave.file_rows import named
 from helixwave_domains.ecg.conversion import convert
 from helixwave_domains.ecg.formats import Declared, read_recording
 from helixwave_domains.ecg.leads import LEADS
-from helixwave_domains.ecg.prediction_run import named
 from helixwave_domains.ecg.predictor import Predictor
 from helixwave_domains.ecg.score_files import read_challenge_csv
 

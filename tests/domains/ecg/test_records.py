@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helixwave.data.splits import given_parts, split_groups
 from helixwave.errors import InputError
 from helixwave_domains.ecg.preprocessing import Preprocessing
 from helixwave_domains.ecg.recording import Recording, held
 from helixwave_domains.ecg.records import Labelled, Reading, RecordData, describe_targets, lead_names, read_as
-from helixwave_domains.ecg.splits import given_parts, split_groups
 from torch import Tensor, nn
 
 RATE = 50.0
@@ -190,7 +190,7 @@ def test_the_split_follows_from_names_and_seed_alone() -> None:
 def test_a_split_that_leaves_nothing_is_refused() -> None:
     with pytest.raises(InputError, match=r"validation 0\.6 and test 0\.4"):
         split(["a", "b", "c"], [0, 0, 0], validation=0.6, test=0.4)
-    with pytest.raises(InputError, match="2 patients or recordings, expected at least 3"):
+    with pytest.raises(InputError, match="2 groups such as patients, expected at least 3"):
         split(["a", "b", "b"], [0, 0, 0])
 
 
@@ -202,5 +202,5 @@ def test_parts_of_a_table() -> None:
     }
     with pytest.raises(InputError, match="t: 'hold' is no part"):
         given_parts(["train", "hold"], where="t")
-    with pytest.raises(InputError, match="t: no recording is for validation"):
+    with pytest.raises(InputError, match="t: none is for validation"):
         given_parts(["train", "test"], where="t")

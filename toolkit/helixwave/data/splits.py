@@ -1,12 +1,13 @@
-"""Who is trained on and who is tested: whole patients, with every class on all sides where there are enough."""
+"""What is trained on and what is tested: whole groups, with every class on all sides where there are enough."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from helixwave.errors import InputError
 from numpy.typing import NDArray
+
+from helixwave.errors import InputError
 
 PARTS = ("train", "validation", "test")
 
@@ -17,7 +18,7 @@ Labels = Sequence[int] | NDArray[np.int64] | NDArray[np.float32]
 def split_groups(
     groups: Sequence[str], labels: Labels, *, validation: float, test: float, seed: int
 ) -> dict[str, list[int]]:
-    """Places of the recordings of each part; a group, such as a patient, is in one of them as a whole.
+    """Places of the examples of each part; a group, such as a patient's recordings, is in one of them as a whole.
 
     Groups with the rarest labels are dealt out first, each to the part that is furthest from its share of the groups
     with this label and of all. Among equals, a hash of the name and the seed decides, so that the split depends neither
@@ -25,8 +26,8 @@ def split_groups(
     data", 2011, section 3.3.
 
     Args:
-        groups: of each recording.
-        labels: of each recording.
+        groups: of each example.
+        labels: of each example.
         validation, test: shares of the groups.
         seed: of the split.
 
@@ -40,7 +41,7 @@ def split_groups(
     for place, group in enumerate(groups):
         places[group].append(place)
     if len(places) < len(PARTS):
-        raise InputError(f"data: {len(places)} patients or recordings, expected at least 3 for the three parts")
+        raise InputError(f"data: {len(places)} groups such as patients, expected at least 3 for the three parts")
     strata = _strata(places, _indicators(labels))
     dealt: dict[str, list[int]] = {name: [] for name in PARTS}
     total = np.zeros(3)
@@ -56,7 +57,7 @@ def split_groups(
 
 
 def given_parts(named: Sequence[str], *, where: str) -> dict[str, list[int]]:
-    """Places of the recordings of each part, as a column of a table says it.
+    """Places of the examples of each part, as a column of a table says it.
 
     Raises:
         InputError: another word than train, validation (or val) and test, or a part without any.
@@ -69,7 +70,7 @@ def given_parts(named: Sequence[str], *, where: str) -> dict[str, list[int]]:
     parts = {name: [place for place, word in enumerate(words) if word == name] for name in PARTS}
     empty = [name for name, places in parts.items() if not places]
     if empty:
-        raise InputError(f"{where}: no recording is for {empty[0]}. Give some to each of {', '.join(PARTS)}")
+        raise InputError(f"{where}: none is for {empty[0]}. Give some to each of {', '.join(PARTS)}")
     return parts
 
 
