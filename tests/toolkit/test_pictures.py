@@ -11,6 +11,7 @@ from helixwave.data import Picture
 from helixwave.files import write_table
 from helixwave.objectives import Classification, MultiLabel
 from helixwave.pictures import (
+    accuracy_picture,
     calibration_picture,
     class_curves,
     confusion_picture,
@@ -20,6 +21,7 @@ from helixwave.pictures import (
     scatter_picture,
 )
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 from sklearn import metrics
 
 
@@ -100,13 +102,28 @@ def test_tables_have_what_is_shown() -> None:
     assert scatter.table["length predicted"].tolist() == [1.5, 2.5]
 
 
+def test_accuracy_has_the_interval_that_scipy_gives() -> None:
+    rng = np.random.default_rng(0)
+    truth, probabilities = rng.integers(0, 2, 50), rng.random((50, 3))
+    drawn = accuracy_picture(truth, probabilities, ["a", "b", "never"])
+    right = probabilities.argmax(1) == truth
+    rows = [right, right[truth == 0], right[truth == 1]]
+    for i, row in enumerate(rows):
+        wanted = binomtest(int(row.sum()), len(row)).proportion_ci(method="wilson")
+        found = [drawn.table[name][i] for name in ("count", "share", "low", "high")]
+        assert found == pytest.approx([len(row), row.mean(), wanted.low, wanted.high], abs=1e-4)
+    assert drawn.table["count"][-1] == 0
+    assert np.isnan([drawn.table[name][-1] for name in ("share", "low", "high")]).all()
+    assert f"{right.mean():.3f} of 50 were predicted right, 95 % interval " in drawn.caption
+
+
 @pytest.mark.parametrize("n_class", [2, 3])
 def test_objectives_draw_curves_and_calibration(n_class: int) -> None:
     rng = torch.Generator().manual_seed(0)
     outputs, target = torch.randn(40, n_class, generator=rng), torch.randint(0, n_class, (40,), generator=rng)
     judge = Classification([f"c{i}" for i in range(n_class)])
     drawn = judge.pictures(*judge.scored(outputs, target))
-    names = ["confusion_matrix", "receiver_operating_characteristic", "precision_and_recall", "calibration"]
+    names = ["confusion_matrix", "accuracy", "receiver_operating_characteristic", "precision_and_recall", "calibration"]
     assert [picture.table_name for picture in drawn] == [f"{name}.tsv" for name in names]
     confidence, correct = outputs.softmax(-1).max(-1).values, outputs.argmax(-1) == target
     assert (

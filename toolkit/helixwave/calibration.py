@@ -32,16 +32,8 @@ class Reliability:
 
     @property
     def interval(self) -> NDArray[np.float64]:
-        """Wilson's 95 % interval of the share in each bin `[2, n_bin]`, NaN in an empty one.
-
-        Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-        """
-        z2 = 1.96**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            centre = (self.share + z2 / (2 * self.count)) / (1 + z2 / self.count)
-            spread = np.sqrt(self.share * (1 - self.share) / self.count + z2 / (4 * self.count**2))
-            half = np.sqrt(z2) * spread / (1 + z2 / self.count)
-        return np.stack([centre - half, centre + half])
+        """95 % interval of the share in each bin `[2, n_bin]`, NaN in an empty one."""
+        return wilson_interval(self.share, self.count)
 
     @property
     def error(self) -> float:
@@ -52,6 +44,19 @@ class Reliability:
         filled = self.count > 0
         apart = np.abs(self.share[filled] - self.probability[filled])
         return float((self.count[filled] * apart).sum() / max(int(self.count.sum()), 1))
+
+
+def wilson_interval(share: NDArray[np.float64], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Where a share of so many independent draws lies with 95 % confidence `[2, ...]`, NaN if there are none.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    z2 = 1.96**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+        spread = np.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+        half = np.sqrt(z2) * spread / (1 + z2 / count)
+    return np.stack([centre - half, centre + half])
 
 
 def reliability(probability: np.ndarray, came_true: np.ndarray, n_bin: int = 15) -> Reliability:

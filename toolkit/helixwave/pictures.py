@@ -16,7 +16,7 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from helixwave.calibration import reliability
+from helixwave.calibration import reliability, wilson_interval
 from helixwave.data.source import Picture
 from helixwave.style import GREY, SEQUENTIAL, in_style, plain
 
@@ -61,6 +61,31 @@ def confusion_picture(truth: np.ndarray, probabilities: np.ndarray, classes: lis
     table = {"true": classes, **{name: counts[:, i] for i, name in enumerate(classes)}}
     caption = "Per cent of each true class (row) that was predicted as each class."
     return Picture("Confusion matrix", caption, figure, table)
+
+
+@in_style
+def accuracy_picture(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> Picture:
+    """The share that was predicted right, of all `[M]` and of each true class, with 95 % intervals."""
+    right = probabilities.argmax(-1) == truth
+    chosen = [np.ones(len(truth), dtype=bool), *(truth == i for i in range(len(classes)))]
+    count = np.array([int(rows.sum()) for rows in chosen])
+    share = np.array([right[rows].sum() for rows in chosen]) / np.maximum(count, 1)
+    share[count == 0] = np.nan
+    low, high = wilson_interval(share, count)
+    names = ["all", *classes]
+    figure = Figure(figsize=(4.6, 0.9 + 0.28 * len(names)))
+    axes = figure.subplots()
+    axes.hlines(range(len(names)), low, high, linewidth=1)
+    axes.plot(share, range(len(names)), linestyle="none", marker="o", markersize=4)
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set(xlabel="predicted right", xlim=_UNIT)
+    axes.invert_yaxis()
+    table = {"class": names, "count": count, "share": share, "low": low, "high": high}
+    caption = (
+        f"{share[0]:.3f} of {count[0]} were predicted right, 95 % interval {low[0]:.3f} to {high[0]:.3f}; below, of each"
+        " true class. Wilson's intervals, which take each prediction as independent of the others."
+    )
+    return Picture("Accuracy", caption, figure, table)
 
 
 def class_curves(truth: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> Curves:

@@ -18,6 +18,7 @@ from helixwave.data.batches import IGNORED
 from helixwave.data.source import Picture
 from helixwave.objectives.objective import Objective, expect_targets
 from helixwave.pictures import (
+    accuracy_picture,
     calibration_picture,
     class_curves,
     confusion_picture,
@@ -71,13 +72,14 @@ class Classification(Objective):
         return {"temperature": fit_temperature(outputs, target, "class")}
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
-        """Confusion matrix, curves of each class, and calibration on the test split."""
+        """Confusion matrix, accuracy with intervals, curves of each class, and calibration on the test split."""
         probabilities = torch.as_tensor(outputs).exp().numpy()
         truth = target.numpy()
         curves = class_curves(truth, probabilities, self.classes)
         confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == truth
         return [
             confusion_picture(truth, probabilities, self.classes),
+            accuracy_picture(truth, probabilities, self.classes),
             roc_picture(curves),
             precision_recall_picture(curves),
             calibration_picture(confidence, correct, "Probabilities of the predicted class"),
