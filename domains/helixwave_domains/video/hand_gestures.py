@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from helixwave.cards import read_card
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.video.motion_augmentation import MotionAugmentation
-from helixwave_domains.video.motion_series import PARTS, LabelledMotion, MotionData
+from helixwave_domains.video.motion_series import LabelledMotion, MotionData
 
 STEPS = 16
 # the file counts x in widths and y in heights of a frame of 960 x 540 pixels
@@ -20,8 +21,8 @@ class HandGestures(MotionData):
 
     Rows of the file are windows that slide over a few long recordings by one frame, so that neighbours share 15 of
     their 16 points. The split is therefore by time: of each gesture the first rows are for training and the last for
-    testing, and the 15 rows that would overlap with the part before them are left out. Source: the data card
-    `hand_gestures`.
+    testing, and the 15 rows that would overlap with the part before them are left out. So are rows without a hand, in
+    which all points are zero. Source: the data card `hand_gestures`.
 
     Args:
         folder: of `point_history.csv` and `point_history_labels.csv`; null: in the data folder.
@@ -46,6 +47,7 @@ class HandGestures(MotionData):
         card = read_card("hand_gestures")
         found = [Path(folder) / file.path if folder else card.file(file.path) for file in card.files]
         labels, tracks = _read(found[0])
+        hand = tracks.any(axis=(1, 2))
         classes = [line.strip() for line in _text(found[1]).splitlines() if line.strip()]
         if labels.max() >= len(classes):
             raise InputError(f"{found[1]}: it names {len(classes)} classes, {found[0].name} has class {labels.max()}")
@@ -60,9 +62,12 @@ class HandGestures(MotionData):
         part = parts_by_time(labels, (1 - validation - test, 1 - test), gap=STEPS - 1)
         super().__init__(
             motion,
-            {name: np.flatnonzero(part == i) for i, name in enumerate(PARTS)},
+            {name: np.flatnonzero((part == i) & hand) for i, name in enumerate(PARTS)},
             augmentation=MotionAugmentation(crop, speed, rotation, amplitude, jitter),
-            facts={"rows between the parts, left out as they overlap": int((part < 0).sum())},
+            facts={
+                "rows between the parts, left out as they overlap": int((part < 0).sum()),
+                "rows without a hand, left out": int((~hand).sum()),
+            },
         )
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
 from helixwave_domains.video.motion_features import Features, motion_features
-from helixwave_domains.video.motion_series import PARTS, MotionSplit
+from helixwave_domains.video.motion_series import MotionSplit
 
 
 class MotionFeaturesRandomForest:
@@ -25,7 +26,7 @@ class MotionFeaturesRandomForest:
     """
 
     def __init__(
-        self, *, trees: int = 500, leaves: Sequence[int] = (1, 2, 4), points: Sequence[int] = (0, 16), seed: int = 0
+        self, *, trees: int = 300, leaves: Sequence[int] = (1, 3), points: Sequence[int] = (0, 16), seed: int = 0
     ):
         self.trees, self.leaves, self.points, self.seed, self.description = trees, leaves, points, seed, ""
 
@@ -47,8 +48,8 @@ class MotionFeaturesRandomForest:
         known = np.concatenate([labels["train"], labels["validation"]])
         forest = self._fitted(np.concatenate([train, validation]), known, leaf)
         self.description = (
-            f"{self.trees} trees on statistics, spectra and {points} points of each channel, at least {leaf} series in a "
-            "leaf (chosen on the validation part, which is then learnt from too)"
+            f"{self.trees} trees on statistics, spectra and {points} points of each channel, at least {leaf} series in "
+            "a leaf (chosen on the validation part, which is then learnt from too)"
         )
         probabilities = np.full((len(test), len(data.classes)), 1e-3)
         probabilities[:, forest.classes_] = forest.predict_proba(test).clip(1e-3)

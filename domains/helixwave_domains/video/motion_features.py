@@ -1,7 +1,7 @@
 """What a practitioner measures first of a motion: size, shape and rhythm of each channel and of each vector."""
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ def _spectrum(signals: Signals) -> Features:
     power = abs(np.fft.rfft(signals - signals.mean(0), axis=0)) ** 2
     frequencies = np.fft.rfftfreq(len(signals))
     total = power.sum(0) + _TINY
-    inside = [(low < frequencies) & (frequencies <= high) for low, high in zip(_BANDS, _BANDS[1:], strict=False)]
+    inside = [(low < frequencies) & (frequencies <= high) for low, high in pairwise(_BANDS)]
     found = [frequencies[power.argmax(0)], power.max(0) / total, *(power[chosen].sum(0) / total for chosen in inside)]
     return np.concatenate(found)
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from helixwave.data import Example, Picture
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from helixwave.files import write_table
 from numpy.typing import NDArray
 
 from helixwave_domains.video.motion_augmentation import MotionAugmentation, Series
 
-PARTS = ("train", "validation", "test")
 _AT_ONCE = 64
 
 

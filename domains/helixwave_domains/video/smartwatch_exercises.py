@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 from helixwave.cards import data_folder, read_card
+from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
 from helixwave_domains.video.motion_augmentation import MotionAugmentation
-from helixwave_domains.video.motion_series import PARTS, LabelledMotion, MotionData
+from helixwave_domains.video.motion_series import LabelledMotion, MotionData
 
 FOLDS = 5
 RATE = 50
