@@ -82,8 +82,8 @@ def accuracy_picture(truth: np.ndarray, probabilities: np.ndarray, classes: list
     axes.invert_yaxis()
     table = {"class": names, "count": count, "share": share, "low": low, "high": high}
     caption = (
-        f"{share[0]:.3f} of {count[0]} were predicted right, 95 % interval {low[0]:.3f} to {high[0]:.3f}; below, of each"
-        " true class. Wilson's intervals, which take each prediction as independent of the others."
+        f"{share[0]:.3f} of {count[0]} were predicted right, 95 % interval {low[0]:.3f} to {high[0]:.3f}; below, of "
+        "each true class. Wilson's intervals, which take each prediction as independent of the others."
     )
     return Picture("Accuracy", caption, figure, table)
 
