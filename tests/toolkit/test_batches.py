@@ -48,7 +48,7 @@ def flat(batches):
 
 def same(first, second):
     return len(first) == len(second) and all(
-        a[key].equal(b[key]) for a, b in zip(first, second, strict=True) for key in a
+        torch.as_tensor(a[key]).equal(torch.as_tensor(b[key])) for a, b in zip(first, second, strict=True) for key in a
     )
 
 

@@ -14,3 +14,9 @@ def nearest(name: object, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     listed = f"Known: {', '.join(names)}." if names else "None is known."
     return f"Did you mean {close[0]!r}? {listed}" if close else listed
+
+
+def require(condition: bool, where: str, value: object, expected: str) -> None:
+    """Raise InputError unless a setting is as it must be."""
+    if not condition:
+        raise InputError(f"{where} is {value!r}, expected {expected}")

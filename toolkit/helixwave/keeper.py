@@ -66,6 +66,7 @@ class Keeper(lightning.Callback):
                 "train_loss": task.train_loss.compute(),
                 "val_loss": task.val_loss.compute(),
                 **{f"val_{name}": float(value) for name, value in task.val_metrics.compute().items()},
+                **({} if task.mixture is None else task.mixture.row()),
                 "cpu_seconds": round(self.seconds, 1),
             }
         )

@@ -1,9 +1,12 @@
 """Which parameters are trained, and each with which learning rate and weight decay."""
 
+import math
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
 from helixwave.errors import InputError
@@ -30,12 +33,17 @@ def choose_trained(model: nn.Module, settings: Optimizer) -> None:
         raise InputError(f"optimizer.freeze: {settings.freeze} leaves nothing to train. Take a pattern away")
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, scale: Mapping[int, float] | None = None
+) -> list[dict[str, Any]]:
     """Every trainable parameter in one group of those that share a learning rate and a weight decay.
 
     Decay is for matrices alone: not for biases, norms and embeddings. What a module's class says in `optimisation`
     overrides that: `{"A_log": {"lr": 1e-3, "weight_decay": 0.0}}`, with names as seen from the module. Its rate counts
     where it is less than `lr`. Where both a module and one inside it speak, the outer one is heard.
+
+    Args:
+        scale: what the learning rate of a parameter is multiplied with, by its identity; see `layer_scales`.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     own = _own_settings(model)
@@ -46,12 +54,50 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float) -> lis
             continue
         is_plain = parameter.ndim < 2 or id(parameter) in embeddings
         settings = {"lr": lr, "weight_decay": 0.0 if is_plain else weight_decay, **own.get(id(parameter), {})}
-        groups.setdefault((min(lr, settings["lr"]), settings["weight_decay"]), []).append(parameter)
+        own_lr = min(lr, settings["lr"]) * (scale or {}).get(id(parameter), 1.0)
+        groups.setdefault((own_lr, settings["weight_decay"]), []).append(parameter)
     return [
         {"params": parameters, "lr": own_lr, "weight_decay": decay}
         for (own_lr, decay), parameters in groups.items()
         if parameters
     ]
+
+
+def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
+    """Of the learning rate of each parameter, by its identity: 1 behind the backbone, `decay` for its last layer,
+    `decay^2` for the one before, and so on to what stands before the first. Source: Bao et al., "BEiT", 2022.
+
+    Raises:
+        InputError: with a decay, if the model has no backbone.
+    """
+    if decay == 1:
+        return {}
+    backbone: Any = getattr(model, "backbone", None)
+    if not hasattr(backbone, "blocks"):
+        raise InputError(
+            f"training.layer_decay: {type(model).__name__} has no backbone with layers. Set it to 1, or take another "
+            "model.name"
+        )
+    n_layer = len(backbone.blocks)
+    depths = dict.fromkeys(map(id, model.parameters()), 0)
+    for number, layer in enumerate(zip(backbone.blocks, backbone.norms, strict=True), start=1):
+        depths |= {id(parameter): number for module in layer for parameter in module.parameters()}
+    behind = [backbone.norm, *(part for name, part in model.named_children() if name.startswith("head"))]
+    # a head that shares its weight with the embedding learns as the embedding does
+    early = {id(parameter) for parameter in getattr(model, "embedding", nn.Identity()).parameters()}
+    depths |= {id(p): n_layer + 1 for module in behind for p in module.parameters() if id(p) not in early}
+    return {number: decay ** (n_layer + 1 - depth) for number, depth in depths.items()}
+
+
+def add_gradient_noise(parameters: Iterable[nn.Parameter], variance: float, step: int) -> None:
+    """Add normal noise of variance `variance / (1 + step)^0.55` to every gradient, from torch's generator.
+
+    Source: Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks", 2015, equation 1.
+    """
+    deviation = math.sqrt(variance / (1 + step) ** 0.55)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.add_(torch.randn_like(parameter.grad), alpha=deviation)
 
 
 def freeze(model: nn.Module, patterns: list[str]) -> None:

@@ -7,7 +7,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
-from helixwave.errors import InputError, nearest
+from helixwave.errors import InputError, nearest, require
 from helixwave.registry import (
     BASELINES,
     DATA,
@@ -20,6 +20,7 @@ from helixwave.registry import (
     takes_backbone,
 )
 from helixwave.signature import signature_of
+from helixwave.training.settings import Training, read_training
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class Optimizer:
     lora_targets: list[str] | None = None
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "more than 0")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
-        _require(0 <= self.warmup <= 1, "optimizer.warmup", self.warmup, "0 to 1")
-        _require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "at least 0 and less than 1")
-        _require(0 <= self.ema < 1, "optimizer.ema", self.ema, "at least 0 and less than 1")
-        _require(self.lora_rank >= 0, "optimizer.lora_rank", self.lora_rank, "at least 0")
-        _require(self.lora_alpha >= 1, "optimizer.lora_alpha", self.lora_alpha, "at least 1")
+        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "more than 0")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.warmup <= 1, "optimizer.warmup", self.warmup, "0 to 1")
+        require(0 <= self.beta2 < 1, "optimizer.beta2", self.beta2, "at least 0 and less than 1")
+        require(0 <= self.ema < 1, "optimizer.ema", self.ema, "at least 0 and less than 1")
+        require(self.lora_rank >= 0, "optimizer.lora_rank", self.lora_rank, "at least 0")
+        require(self.lora_alpha >= 1, "optimizer.lora_alpha", self.lora_alpha, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class Trainer:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        _require(self.max_epochs >= 1, "trainer.max_epochs", self.max_epochs, "at least 1")
-        _require(self.patience is None or self.patience >= 1, "trainer.patience", self.patience, "at least 1 or null")
-        _require(self.devices >= 1, "trainer.devices", self.devices, "at least 1")
+        require(self.max_epochs >= 1, "trainer.max_epochs", self.max_epochs, "at least 1")
+        require(self.patience is None or self.patience >= 1, "trainer.patience", self.patience, "at least 1 or null")
+        require(self.devices >= 1, "trainer.devices", self.devices, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,14 @@ class Batches:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        _require(self.size >= 1, "batches.size", self.size, "at least 1")
-        _require(self.tokens is None or self.tokens >= 1, "batches.tokens", self.tokens, "at least 1 or null")
-        _require(self.workers >= 0, "batches.workers", self.workers, "at least 0")
+        require(self.size >= 1, "batches.size", self.size, "at least 1")
+        require(self.tokens is None or self.tokens >= 1, "batches.tokens", self.tokens, "at least 1 or null")
+        require(self.workers >= 0, "batches.workers", self.workers, "at least 0")
 
 
 _SECTIONS = {"optimizer": Optimizer, "trainer": Trainer, "batches": Batches}
 _PARTS: dict[str, Registry] = {"model": MODELS, "data": DATA, "objective": OBJECTIVES, "baseline": BASELINES}
-_KEYS = ["seed", "start", "backbone", *_PARTS, *_SECTIONS]
+_KEYS = ["seed", "start", "backbone", *_PARTS, *_SECTIONS, "training"]
 _DEFAULTS: Config = {"seed": 0, "start": None, "baseline": None}
 # what learns at once has no network, no steps and no batches; what it draws is its own affair
 _ESTIMATOR_PARTS = {"data": DATA, "objective": OBJECTIVES, "estimator": BASELINES, "baseline": BASELINES}
@@ -158,6 +159,10 @@ class Recipe:
     @property
     def batches(self) -> Batches:
         return Batches(**self.config["batches"])
+
+    @property
+    def training(self) -> Training:
+        return read_training("training", self.config["training"])
 
     @property
     def seed(self) -> int:
@@ -220,6 +225,7 @@ def check_recipe(name: str, config: Config) -> Recipe:
         given = _section(name, config, key)
         check_arguments(f"{name}: {key}", signature_of(section), given)
         config[key] = asdict(section(**given))
+    config["training"] = asdict(read_training(f"{name}: training", _section(name, config, "training")))
     return Recipe(name, {key: config[key] for key in _KEYS})
 
 
@@ -260,11 +266,6 @@ def _check_parts(name: str, config: Config, parts: dict[str, Registry]) -> None:
         registry.check(f"{name}: {key}", config[key])
 
 
-def _require(condition: bool, where: str, value: object, expected: str) -> None:
-    if not condition:
-        raise InputError(f"{where} is {value!r}, expected {expected}")
-
-
 def _section(name: str, config: Config, key: str) -> Config:
     value = config.get(key) or {}
     if not isinstance(value, dict):
@@ -273,7 +274,7 @@ def _section(name: str, config: Config, key: str) -> Config:
 
 
 def _first_key(key: str) -> str:
-    section = {**_SECTIONS, "start": Start}.get(key)
+    section = {**_SECTIONS, "start": Start, "training": Training}.get(key)
     return next(iter(signature_of(section).parameters)) if section else "d_model"
 
 

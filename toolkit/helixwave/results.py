@@ -28,6 +28,7 @@ class Results:
         cpu_seconds: time of all training epochs.
         parts: the model's scores on parts of the test split, such as chromosomes.
         description: how an estimator was fitted; None for a network.
+        compared: scores of other trainings of the same model, by what they are.
     """
 
     monitor: str
@@ -39,6 +40,7 @@ class Results:
     cpu_seconds: float
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
     description: str | None = None
+    compared: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def better(self) -> bool:
@@ -50,7 +52,16 @@ class Results:
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether the model was worth it."""
+        """Whether the model was worth it, and what other trainings of it reach."""
+        score = self.model[self.monitor]
+        others = (
+            f" {name[0].upper()}{name[1:]}: {scores[self.monitor]:.4f} ({score - scores[self.monitor]:+.4f})."
+            for name, scores in self.compared.items()
+        )
+        return "".join([self._beside_baseline, *others])
+
+    @property
+    def _beside_baseline(self) -> str:
         score = self.model[self.monitor]
         if self.baseline is None:
             return f"Test {self.monitor} {score:.4f}; no baseline was asked for."
@@ -74,6 +85,7 @@ def write_results(
         "test_parts": results.parts,
         "description": results.description,
         "baseline": results.baseline,
+        "compared": results.compared,
         "baseline_description": results.baseline_description,
         "monitor": results.monitor,
         "kept_epoch": results.kept_epoch,

@@ -31,6 +31,10 @@ class RunFolder:
             raise InputError(f"{self.path} holds a run already. `helixwave resume {self.path}` or choose another --run")
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(f"{self.path} is not an empty folder. Choose another --run")
+        self.write_recipe(recipe)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe, from which the run is resumed."""
         with atomic_write(self.recipe) as f:
             f.write(f"# {recipe.name}\n{to_yaml(recipe.config)}")
 

@@ -1,6 +1,6 @@
 """A model of signals: classes at each position of a series of numbers."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,10 +20,11 @@ class SignalModel(nn.Module):
     """
 
     config: dict[str, Any]
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "signal_model"}
 
     def __init__(self, *, backbone: Backbone, classes: list[str], channels: int = 1, dropout: float = 0.0):
         super().__init__()
-        self.classes = classes
+        self.classes, self.channels = classes, channels
         self.embedding = nn.Linear(channels, backbone.d_model)
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
@@ -33,3 +34,8 @@ class SignalModel(nn.Module):
         """Logits of right-padded signals: `[B, T, C]` -> `[B, T, n_class]`."""
         hidden, _ = self.backbone(self.embedding(inputs), lengths=lengths)
         return self.head(self.dropout(hidden))
+
+    @property
+    def reads(self) -> dict[str, Any]:
+        """How inputs are read: arguments for another model that is to begin with the embedding and the backbone."""
+        return {"channels": self.channels}

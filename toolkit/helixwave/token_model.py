@@ -1,6 +1,6 @@
 """A model of sequences of tokens: what comes next, or what stands at each position."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ class TokenModel(nn.Module):
     """
 
     config: dict[str, Any]
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "token_model"}
 
     def __init__(
         self,

@@ -3,9 +3,9 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,25 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from helixwave.checkpoint import build_model, load, save
+from helixwave.checkpoint import load, save
 from helixwave.console import console
 from helixwave.data import Source, Split, make_loader
-from helixwave.data.views import parts_of_test, respelt, vocabulary_of
-from helixwave.errors import InputError
+from helixwave.data.views import parts_of_test
 from helixwave.keeper import Keeper
 from helixwave.objectives import Objective
 from helixwave.outputs import first_of, grouped_outputs
+from helixwave.parts import build_mixture, build_network, build_objective, examples_of
 from helixwave.pictures import learning_curves
 from helixwave.progress import EpochBar
 from helixwave.recipe import Batches, Recipe
-from helixwave.registry import BASELINES, DATA, MODELS, OBJECTIVES, Config
+from helixwave.registry import BASELINES, DATA
 from helixwave.results import Results, write_results
 from helixwave.run_folder import RunFolder
 from helixwave.start import take_weights
 from helixwave.task import Task
+from helixwave.training.batch_size import find_batch_size
+from helixwave.training.self_pretraining import compared, run_self_pretrained
+from helixwave.training.steps import TrainingSteps
 from helixwave.training_state import SafetensorsIO
 
 log = logging.getLogger("helixwave")
@@ -43,13 +46,18 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
     """
     with _logged(folder.log):
         source: Source = DATA.build(recipe.config["data"])
-        objective = _objective(recipe, source)
+        objective = build_objective(recipe.config["objective"], recipe, source)
         # first, because it is quick and what is wrong with the data shows here
         baseline, description = _score_baseline(recipe, source, objective)
         if recipe.estimator is not None:
             return _estimate(recipe, folder, source, objective, baseline, description)
-        examples = _examples(recipe, source, objective)
-        keeper = fit(recipe, folder, examples, objective)
+        examples = examples_of(recipe, source, objective)
+        if recipe.training.find_batch_size:
+            recipe = _with_batch_size(recipe, folder, examples, objective)
+        trained = recipe
+        if recipe.training.self_pretrain is not None:
+            trained = run_self_pretrained(recipe, folder, source, build_network(recipe, objective, examples), run)
+        keeper = fit(trained, folder, source, objective)
         model = load(folder.checkpoint).to(_device(recipe))
         if hasattr(source, "preprocessing"):
             _calibrate(model, objective, examples.validation, recipe, folder)
@@ -65,6 +73,7 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
             baseline_description=description,
             kept_epoch=keeper.kept,
             cpu_seconds=keeper.seconds,
+            compared={} if trained is recipe else compared(folder),
         )
         with console.status("writing predictions and pictures"):
             pictures = [
@@ -80,21 +89,49 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
 def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Objective) -> Keeper:
     """Train until the last epoch; afterwards the best weights lie in the folder's checkpoint."""
     torch.manual_seed(recipe.seed)
-    model = _model(recipe, folder, objective, source)
-    batches = partial(_train_batches, recipe, source)
-    n_step = _steps(batches, recipe) * recipe.trainer.max_epochs
-    task = Task(model, objective, recipe.optimizer, batches, n_step=n_step, seed=recipe.seed)
+    examples = examples_of(recipe, source, objective)
+    model = build_network(recipe, objective, examples)
+    # a run that is resumed has its weights in its own state
+    if recipe.start is not None and not folder.state.is_file():
+        _say(take_weights(model, recipe.start))
+    mixture = build_mixture(recipe, source, model)
+    steps = TrainingSteps(recipe, examples, mixture)
+    task = Task(
+        model,
+        objective,
+        recipe.optimizer,
+        steps.loader,
+        n_step=steps.count,
+        seed=recipe.seed,
+        training=recipe.training,
+        mixture=mixture,
+    )
     n_parameter = sum(parameter.numel() for parameter in model.parameters())
     _say(f"{recipe.name}: {len(source.train)} training examples, {n_parameter:,} parameters, run in {folder.path}")
     show = partial(_say_row, recipe.trainer.max_epochs)
     keeper = Keeper(
         folder, objective.monitor, objective.mode, recipe.trainer, show, begins_elsewhere=recipe.start is not None
     )
-    validation = make_loader(source.validation, recipe.batches, seed=recipe.seed)
+    validation = [
+        make_loader(each.validation, recipe.batches, seed=recipe.seed, objective=number)
+        for number, each in enumerate([examples, *(mixture.sources if mixture else [])])
+    ]
     with _quiet_lightning():
         trainer = _trainer(recipe, keeper)
         trainer.fit(task, val_dataloaders=validation, ckpt_path=folder.state if folder.state.is_file() else None)
     return keeper
+
+
+def _with_batch_size(recipe: Recipe, folder: RunFolder, examples: Source, objective: Objective) -> Recipe:
+    """The recipe with batches as large as they may be, which from now on is that of the run."""
+    with console.status("looking for the largest batches"):
+        model = build_network(recipe, objective, examples)
+        batches = find_batch_size(model, objective, examples, recipe.batches, device=_device(recipe))
+    training = {**recipe.config["training"], "find_batch_size": False}
+    found = Recipe(recipe.name, {**recipe.config, "batches": asdict(batches), "training": training})
+    folder.write_recipe(found)
+    _say(f"batches: {batches.size if batches.tokens is None else f'{batches.tokens} positions'}")
+    return found
 
 
 def predict_split(model: nn.Module, objective: Objective, split: Split, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -173,67 +210,6 @@ def _group_scores(source: Source, objective: Objective, outputs: Tensor, target:
     return scores if len(scores) > 1 else {}
 
 
-def _objective(recipe: Recipe, source: Source) -> Objective:
-    config = recipe.config["objective"]
-    asked = OBJECTIVES.signature(config["name"]).parameters
-    if "vocabulary" in asked:
-        vocabulary = vocabulary_of(source)
-        own = recipe.start and recipe.start.vocabulary
-        return OBJECTIVES.build(config, vocabulary=vocabulary.among(own) if own else vocabulary)
-    if not source.classes:
-        raise InputError(
-            f"objective: {config['name']} learns labels and {recipe.config['data']['name']} has none. "
-            "Choose objective.name=masked or causal, or another data.name"
-        )
-    # a published benchmark is judged by the metric that others report, where the recipe names none
-    judged = {"monitor": source.metric} if hasattr(source, "metric") else {}
-    return OBJECTIVES.build({**judged, **config}, classes=source.classes)
-
-
-def _examples(recipe: Recipe, source: Source, objective: Objective) -> Source:
-    """What the model is given: in the tokens that it reads, as the objective learns from it."""
-    own = recipe.start and recipe.start.vocabulary
-    return objective.prepare(respelt(source, own) if own else source)
-
-
-def _model(recipe: Recipe, folder: RunFolder, objective: Objective, source: Source) -> nn.Module:
-    parts = {"model": _reading(recipe.config["model"], source), "backbone": recipe.config["backbone"]}
-    facts = {"classes": objective.classes, "predicts": objective.predicts, "recipe": recipe.name}
-    if hasattr(source, "preprocessing"):
-        facts["preprocessing"] = source.preprocessing
-    model = build_model({**parts, **facts})
-    if getattr(model, "predicts", objective.predicts) != objective.predicts:
-        raise InputError(
-            f"model: {recipe.config['model']['name']} predicts a {model.predicts} alone, the objective asks for "
-            f"{objective.predicts}. Choose another model.name or objective.name"
-        )
-    objective.check(model)
-    # a run that is resumed has its weights in its own state
-    if recipe.start is not None and not folder.state.is_file():
-        _say(take_weights(model, recipe.start))
-    return model
-
-
-def _reading(model: Config, source: Source) -> Config:
-    """The recipe's model with what the data say of their inputs, where it takes this and the recipe says nothing."""
-    known = MODELS.signature(model["name"]).parameters
-    return {
-        **model,
-        **{key: value for key, value in getattr(source, "reads", {}).items() if key in known and key not in model},
-    }
-
-
-def _steps(batches: Callable[[int], Any], recipe: Recipe) -> int:
-    """Steps of an epoch, which the schedule of the learning rate has to know in advance."""
-    first, last = len(batches(0)), len(batches(recipe.trainer.max_epochs - 1))
-    if first != last:
-        raise InputError(
-            f"batches: an epoch has {first} steps at first and {last} at last, as the examples change in length. "
-            "Give batches.tokens, so that each step has as many positions"
-        )
-    return first
-
-
 def _trainer(recipe: Recipe, keeper: Keeper) -> lightning.Trainer:
     settings = recipe.trainer
     return lightning.Trainer(
@@ -257,10 +233,6 @@ def _trainer(recipe: Recipe, keeper: Keeper) -> lightning.Trainer:
 
 def _device(recipe: Recipe) -> str:
     return "cuda" if torch.cuda.is_available() and recipe.trainer.accelerator != "cpu" else "cpu"
-
-
-def _train_batches(recipe: Recipe, source: Source, epoch: int) -> Any:
-    return make_loader(source.train, recipe.batches, seed=recipe.seed, epoch=epoch)
 
 
 def _score_baseline(recipe: Recipe, source: Source, objective: Objective) -> tuple[dict[str, float] | None, str | None]:

@@ -95,6 +95,7 @@ class ECGModel(ECGNetwork):
         dropout: before the last linear layer.
     """
 
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "ecg_model", "head": "signal"}
     reading = (*ECGNetwork.reading, "widths", "kernels", "strides")
 
     def __init__(

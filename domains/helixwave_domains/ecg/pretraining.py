@@ -1,85 +1,19 @@
-"""What a model learns of ECGs without labels: samples that are hidden, or which two crops are of one recording."""
+"""What a model learns of ECGs without labels: which two crops are of one recording."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from helixwave.data.source import Example, Picture, Source
-from helixwave.data.views import SourceView
+from helixwave.data.source import Example, Source
+from helixwave.data.views import Unlabelled
 from helixwave.errors import InputError
-from helixwave.objectives.collected import Collected
 from helixwave.objectives.objective import Objective
-from helixwave.objectives.regression import Regression
 from helixwave.outputs import Predicts
-from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
 # the stream of draws that shows a split in the same way each time it is judged
 _JUDGED = 0
-
-
-class MaskedSpans(Regression):
-    """Samples that are hidden in all leads at once, from both sides.
-
-    An example is cut into spans at a random offset, a share of them is hidden: zeros in the place of all leads, so that
-    none can be had from the others. The loss is the mean squared error of the hidden samples alone, in the scale of the
-    inputs; a lead that is zero throughout is missing and not scored. What is hidden follows from the run's seed, the
-    epoch and the example's number. It takes a model that gives numbers at each sample, such as `ecg_model` with
-    `head=signal`. Source: Devlin et al., "BERT", 2019, section 3.1, for spans of a signal.
-
-    Args:
-        classes: of the source; they are not looked at.
-        span: samples.
-        share: of the spans that are hidden; one at least is, and one is not.
-        n_lead: how many channels, from the first, are leads; null: all.
-
-    Raises:
-        InputError: a span of no samples, or no share.
-    """
-
-    def __init__(self, classes: list[str], *, span: int = 50, share: float = 0.4, n_lead: int | None = None):
-        super().__init__(classes, monitor="mse")
-        if span < 1:
-            raise InputError(f"objective: span is {span}, expected at least 1 sample")
-        _expect_share("share", share)
-        self.span, self.share, self.n_lead = span, share, n_lead
-
-    def prepare(self, source: Source) -> Source:
-        """The source with hidden samples; its leads are what is predicted."""
-        n_lead = self.n_lead or source.train.example(0, None)["inputs"].shape[1]
-        self.classes = [f"lead {number}" for number in range(1, n_lead + 1)]
-        return _Unlabelled(source, self.example)
-
-    def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
-        """Inputs `[T, C]` without the hidden samples, and these: `[T, n_lead]`, NaN where nothing is scored."""
-        inputs, n_lead = example["inputs"], len(self.classes)
-        hidden = self.hidden(len(inputs), np.random.default_rng((_JUDGED, index)) if rng is None else rng)
-        leads, rest = inputs[:, :n_lead], inputs[:, n_lead:]
-        shown = np.concatenate([np.where(hidden[:, None], 0, leads), rest], axis=1)
-        scored = hidden[:, None] & leads.any(axis=0)
-        return {"inputs": shown.astype(inputs.dtype), "target": np.where(scored, leads, np.nan).astype(np.float32)}
-
-    def hidden(self, T: int, rng: np.random.Generator) -> np.ndarray:
-        """Which of T samples are hidden."""
-        span = min(self.span, max(T // 2, 1))
-        number = (np.arange(T) + rng.integers(span)) // span
-        n_span = number[-1] + 1
-        chosen = rng.permutation(n_span)[: min(max(round(self.share * n_span), 1), max(n_span - 1, 1))]
-        return np.isin(number, chosen)
-
-    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, target = super().scored(outputs, target)
-        kept = ~target.isnan().all(-1)
-        return outputs[kept], target[kept]
-
-    def metrics(self) -> Collected:
-        return Collected({"mse": _mse, "r2": _r2})
-
-    def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
-        return []
 
 
 class ContrastiveCrops(Objective):
@@ -129,7 +63,7 @@ class ContrastiveCrops(Objective):
 
     def prepare(self, source: Source) -> Source:
         """The source with two crops of each recording side by side."""
-        return _Unlabelled(source, self.example)
+        return Unlabelled(source, self.example)
 
     def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
         """Two crops, `[T, C]` each, as `[T, 2 C]`; the target is of no meaning."""
@@ -180,13 +114,6 @@ class ContrastiveCrops(Objective):
         return logits, (number + len(outputs)) % len(unit)
 
 
-class _Unlabelled(SourceView):
-    """A source whose labels are not looked at."""
-
-    def export(self, model: Any, folder: Path) -> list[Picture]:
-        return []
-
-
 class _Means:
     """Means of numbers `[M, n]` by name."""
 
@@ -202,14 +129,6 @@ class _Means:
 
     def compute(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.total / max(self.count, 1), strict=True))
-
-
-def _mse(outputs: np.ndarray, target: np.ndarray) -> float:
-    return float(np.square(outputs - target).mean()) if len(target) else math.nan
-
-
-def _r2(outputs: np.ndarray, target: np.ndarray) -> float:
-    return float(r2_score(target, outputs)) if len(target) > 1 else math.nan
 
 
 def _expect_share(name: str, share: float) -> None:

@@ -1,7 +1,7 @@
 """What models of DNA with labels have in common: an embedding, a backbone and a linear head, on one strand or both."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class DNALabelModel(BothStrands):
     """
 
     config: dict[str, Any]
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "dna_language_model"}
     class_complement: Tensor | None
 
     def __init__(

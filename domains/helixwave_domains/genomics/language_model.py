@@ -32,6 +32,8 @@ class DNALanguageModel(TokenModel, BothStrands):
         context: the longest sequence that the model was made for; None: any.
     """
 
+    pretrained_as = {"name": "dna_language_model"}
+
     def __init__(
         self,
         *,

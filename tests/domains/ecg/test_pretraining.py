@@ -12,9 +12,10 @@ from helixwave.data.batches import make_loader
 from helixwave.data.source import Example, Split
 from helixwave.errors import InputError
 from helixwave.objectives import Objective
+from helixwave.objectives.signals import MaskedSpans
 from helixwave.recipe import Batches
 from helixwave_domains.ecg.networks import ECGModel
-from helixwave_domains.ecg.pretraining import ContrastiveCrops, MaskedSpans
+from helixwave_domains.ecg.pretraining import ContrastiveCrops
 
 
 class Waves:
@@ -86,7 +87,7 @@ def learnt(objective: Any, head: str, n_epoch: int) -> list[float]:
 @pytest.mark.parametrize(
     ("objective", "head"),
     [
-        pytest.param(MaskedSpans(["a"], span=8, n_lead=2), "signal", id="spans"),
+        pytest.param(MaskedSpans(["a"], span=8, n_channel=2), "signal", id="spans"),
         pytest.param(ContrastiveCrops(["a"], size=8, n_lead=2), "record", id="crops"),
     ],
 )
@@ -97,7 +98,7 @@ def test_loss_falls(objective: Objective, head: str) -> None:
 
 @pytest.mark.parametrize("T", [1, 2, 7, 50, 333])
 def test_hidden_samples_do_not_reach_the_model(T: int) -> None:
-    objective = MaskedSpans(["a"], span=10, share=0.3, n_lead=2)
+    objective = MaskedSpans(["a"], span=10, share=0.3, n_channel=2)
     objective.prepare(Source())
     signal = np.random.default_rng(1).normal(size=(T, 3)).astype(np.float32)
     made = objective.example({"inputs": signal, "target": 0}, 4, None)
@@ -183,7 +184,7 @@ def test_crops_are_parts_of_the_recording() -> None:
 
 
 def test_a_fine_tuned_model_has_a_place_for_all_but_the_head() -> None:
-    objective = MaskedSpans(["a"], n_lead=2)
+    objective = MaskedSpans(["a"], n_channel=2)
     objective.prepare(Source())
     pretrained = {name for name in named_tensors(model(objective, "signal")) if not name.startswith("head.")}
     fine_tuned = named_tensors(model(ContrastiveCrops(["a"]), "record"))

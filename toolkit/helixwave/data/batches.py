@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,48 +17,113 @@ IGNORED = -100
 """A class that is not scored."""
 
 
-def make_loader(split: Split, batches: Batches, *, seed: int, epoch: int | None = None) -> DataLoader[Batch]:
+class Draw(NamedTuple):
+    """What a batch asks for: an example of a split, or a piece of one.
+
+    Args:
+        example: its number.
+        epoch: which decides its augmentation, with the seed; None: as it is, for evaluation.
+        start, stop: the piece; None: to the end.
+        scored: the first position of the piece that is scored, where there are targets for each.
+        objective: the number of the split that it comes from.
+    """
+
+    example: int
+    epoch: int | None = None
+    start: int = 0
+    stop: int | None = None
+    scored: int = 0
+    objective: int = 0
+
+
+def make_loader(
+    split: Split, batches: Batches, *, seed: int, epoch: int | None = None, objective: int = 0
+) -> DataLoader[Batch]:
     """Batches of a split.
 
     Args:
         batches: size or tokens of a batch.
         seed: decides order and augmentation together with the epoch.
         epoch: None: in order and as they are, for evaluation.
+        objective: the number of the objective that learns from them.
     """
-    split = split if epoch is None else at_epoch(split, epoch)
+    return load_draws(
+        [split], draw_batches(split, batches, seed=seed, epoch=epoch), batches, seed=seed, first=objective
+    )
+
+
+def load_draws(
+    splits: Sequence[Split], drawn: list[list[Draw]], batches: Batches, *, seed: int, first: int = 0
+) -> DataLoader[Batch]:
+    """The batches that `drawn` asks for, of splits that show the same examples, each to one objective.
+
+    Args:
+        first: the number of the first one's objective.
+    """
     return DataLoader(
-        _Drawn(split, seed, epoch),
-        batch_sampler=_batches(split, batches, seed, epoch),
-        collate_fn=_Collate(split.padding),
+        _Drawn(splits, seed),
+        batch_sampler=drawn,
+        collate_fn=_Collate([split.padding for split in splits], first),
         num_workers=batches.workers,
     )
 
 
-class _Drawn(Dataset[Any]):
-    """The examples of one epoch: each has its own random stream."""
+def draw_batches(split: Split, batches: Batches, *, seed: int, epoch: int | None) -> list[list[Draw]]:
+    """Every example of a split once, in the order of an epoch."""
+    split = split if epoch is None else at_epoch(split, epoch)
+    return [[Draw(index, epoch) for index in batch] for batch in _batches(split, batches, seed, epoch)]
 
-    def __init__(self, split: Split, seed: int, epoch: int | None):
-        self.split, self.seed, self.epoch = split, seed, epoch
+
+class _Drawn(Dataset[Any]):
+    """Examples by what was drawn: each has its own random stream, whatever piece of it is asked for."""
+
+    def __init__(self, splits: Sequence[Split], seed: int):
+        self.splits, self.seed = splits, seed
+        self.at: dict[tuple[int, int | None], Split] = {}
 
     def __len__(self) -> int:
-        return len(self.split)
+        return len(self.splits[0])
 
-    def __getitem__(self, index: int) -> Example:
-        rng = None if self.epoch is None else np.random.default_rng((self.seed, self.epoch, index))
-        return self.split.example(index, rng)
+    def __getitem__(self, draw: Draw) -> tuple[int, Example]:
+        rng = None if draw.epoch is None else np.random.default_rng((self.seed, draw.epoch, draw.example))
+        return draw.objective, _piece(self._split(draw).example(draw.example, rng), draw)
+
+    def _split(self, draw: Draw) -> Split:
+        key = draw.objective, draw.epoch
+        if key not in self.at:
+            split = self.splits[draw.objective]
+            self.at[key] = split if draw.epoch is None else at_epoch(split, draw.epoch)
+        return self.at[key]
+
+
+def _piece(example: Example, draw: Draw) -> Example:
+    """The positions that were drawn; a target for the whole sequence stays."""
+    length = len(example["inputs"])
+    if draw.start == 0 and draw.stop in (None, length):
+        return example
+    inputs, target = example["inputs"][draw.start : draw.stop], np.asarray(example["target"])
+    numbers = np.issubdtype(target.dtype, np.floating)
+    # classes `[T]`, labels or numbers `[T, n]`: anything else is for the whole
+    if target.ndim < 1 + numbers or len(target) != length:
+        return {**example, "inputs": inputs}
+    target = target[draw.start : draw.stop].copy()
+    target[: draw.scored] = math.nan if numbers else IGNORED
+    return {**example, "inputs": inputs, "target": target}
 
 
 class _Collate:
-    def __init__(self, padding: int | float):
-        self.padding = padding
+    def __init__(self, paddings: list[int | float], first: int):
+        self.paddings, self.first = paddings, first
 
-    def __call__(self, examples: Sequence[Example]) -> Batch:
+    def __call__(self, drawn: Sequence[tuple[int, Example]]) -> Batch:
+        objective, examples = drawn[0][0], [example for _, example in drawn]
         lengths = torch.tensor([len(example["inputs"]) for example in examples])
         targets = [torch.as_tensor(example["target"]) for example in examples]
         return {
-            "inputs": _pad([torch.as_tensor(example["inputs"]) for example in examples], self.padding),
+            "inputs": _pad([torch.as_tensor(example["inputs"]) for example in examples], self.paddings[objective]),
             "lengths": lengths,
             "target": _pad_targets(targets),
+            "objective": self.first + objective,
         }
 
 

@@ -27,11 +27,13 @@ class Batch(TypedDict):
     """Right-padded examples: inputs `[B, T, ...]`, lengths `[B]`, and targets.
 
     Classes are `[B]` or `[B, T]`, -100 where nothing is scored; labels and numbers `[B, n]` or `[B, T, n]`, NaN there.
+    `objective` is the number of the objective that learns from them, 0 for the recipe's own.
     """
 
     inputs: Tensor
     lengths: Tensor
     target: Tensor
+    objective: int
 
 
 @dataclass(frozen=True)

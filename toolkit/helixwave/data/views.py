@@ -73,6 +73,13 @@ class SourceView:
         return self.source.export(model, folder)
 
 
+class Unlabelled(SourceView):
+    """A source whose labels are not looked at."""
+
+    def export(self, model: Any, folder: Path) -> list[Picture]:
+        return []
+
+
 def respelt(source: Source, tokens: list[str]) -> Source:
     """The source with inputs that are written with the tokens of another vocabulary."""
     own = vocabulary_of(source)

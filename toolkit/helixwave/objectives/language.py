@@ -1,6 +1,5 @@
 """Language modelling: the tokens that are hidden, or the next one."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from helixwave.data.batches import IGNORED
 from helixwave.data.source import Example, Picture, Source
-from helixwave.data.views import SourceView, respelt
+from helixwave.data.views import Unlabelled, respelt
 from helixwave.data.vocabulary import Vocabulary
 from helixwave.errors import InputError
 from helixwave.objectives.classification import cross_entropy, log_probabilities
@@ -35,7 +34,7 @@ class _Language(Objective):
         self.is_letter = np.isin(np.arange(len(self.classes)), vocabulary.letter_ids)
 
     def prepare(self, source: Source) -> Source:
-        return _Unlabelled(respelt(source, self.classes), self.example, vocabulary=self.vocabulary)
+        return Unlabelled(respelt(source, self.classes), self.example, vocabulary=self.vocabulary)
 
     def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
         """Inputs and targets from the tokens of an example; what it had as a target is not looked at."""
@@ -59,13 +58,6 @@ class _Language(Objective):
         return [
             confusion_picture(number[target.numpy()], outputs[:, letters].exp().numpy(), list(self.vocabulary.letters))
         ]
-
-
-class _Unlabelled(SourceView):
-    """A source whose labels are not looked at."""
-
-    def export(self, model: Any, folder: Path) -> list[Picture]:
-        return []
 
 
 class MaskedLanguage(_Language):

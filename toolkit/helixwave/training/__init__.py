@@ -1,0 +1,1 @@
+"""Techniques of training that any recipe may switch on in its section `training`."""
