@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 from helixwave.recipe import recipe_names
 
-from tests.tiny_recipes import TinyRecipe, one_batch_for_all
+from tests.tiny_recipes import TinyRecipe, one_step
+
+# what a run leaves beside its report, and how it begins
+LEFT = {
+    ("genomics/annotate", "predicted.gff3"): "##gff-version 3\n##sequence-region NC_000932.1",
+    ("genomics/annotate", "predicted.bed"): "NC_000932.1\t",
+    ("ecg/simulated", "real_ecg.tsv"): "rhythm\tprobability\nsinus rhythm\t",
+}
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    one_batch_for_all(monkeypatch)
+    one_step(monkeypatch)
     monkeypatch.setenv("HELIXWAVE_DATA", str(tmp_path))
     monkeypatch.setenv("HELIXWAVE_CACHE", str(tmp_path / "cache"))
 
@@ -39,6 +46,8 @@ def test_runs(name: str, tmp_path: Path) -> None:
     page = place.report.read_text()
     assert f"{scores['test'][scores['monitor']]:.4f}" in page
     assert not list(place.path.rglob(".*")), "no temporary file is left"
+    for (recipe_name, file), beginning in LEFT.items():
+        assert recipe_name != name or (place.path / file).read_text().startswith(beginning)
     if "estimator" in recipe.config:
         return
     assert len(list(csv.DictReader(place.metrics.read_text().splitlines()))) == 1

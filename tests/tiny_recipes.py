@@ -9,7 +9,7 @@ A recipe whose data come with the package needs no entry here. For others add
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from helixwave.checkpoint import build_model, save
-from helixwave.recipe import load_recipe
+from helixwave.recipe import Batches, load_recipe
 from helixwave.registry import MODELS
 from helixwave.run_folder import RunFolder
 from helixwave.train import run
@@ -34,7 +34,13 @@ from tests.domains.ecg.test_ptbxl import write_ptbxl
 TRAINER = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "batches.size=4", "batches.tokens=null"]
 # of a model with layers of its own; those that it has not are left out
 NARROW = {"d_model": 8, "n_layer": 1}
+FEW = ["data.n_validation=8", "data.n_test=4"]
 SMALLER: dict[str, list[str]] = {
+    "associative_recall": FEW,
+    "long_memory": FEW,
+    "modular_addition": FEW,
+    "parity": FEW,
+    "selective_copying": FEW,
     "genome_annotation": ["data.window=32", "data.repeats=0.01", "data.block=20000"],
     "dna_windows": ["data.length=32", "data.windows=8", "data.evaluated=4"],
     "mitdb_beats": ["data.test_records=[1,2]"],
@@ -226,10 +232,12 @@ class TinyRecipe:
 
     Args:
         folder: of its files and its run.
+        own_files: whether small files take the place of the data's.
     """
 
     name: str
     folder: Path
+    own_files: bool = True
     config: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -239,7 +247,7 @@ class TinyRecipe:
     def overrides(self) -> list[str]:
         parts = [self.config[part]["name"] for part in ("data", "model", "estimator", "baseline") if self._has(part)]
         smaller = [override for name in [*parts, self.name] for override in SMALLER.get(name, [])]
-        made = FILES[parts[0]](self.folder) if parts[0] in FILES else []
+        made = FILES[parts[0]](self.folder) if self.own_files and parts[0] in FILES else []
         return [*self._narrow(), *smaller, *made]
 
     def _has(self, part: str) -> bool:
@@ -264,16 +272,14 @@ class TinyRecipe:
         return place
 
 
-def one_batch_for_all(patch: pytest.MonkeyPatch) -> None:
-    """An epoch has one batch; a split is judged on eight examples from all of it. Reports are without pictures."""
+def one_step(patch: pytest.MonkeyPatch) -> None:
+    """An epoch has one batch, and a split is judged in large ones. Reports are without pictures."""
     batches = helixwave.data.batches._batches
 
-    def few(split: Any, settings: Any, seed: int, epoch: int | None) -> list[list[int]]:
-        if epoch is not None:
-            return batches(split, settings, seed, epoch)[:1]
-        # the pieces of a whole are judged together
-        number = len(split) if hasattr(split, "groups") else min(8, len(split))
-        return [[i * len(split) // number] for i in range(number)]
+    def few(split: Any, settings: Batches, seed: int, epoch: int | None) -> list[list[int]]:
+        if epoch is None:
+            return batches(split, replace(settings, size=64), seed, epoch)
+        return batches(split, settings, seed, epoch)[:1]
 
     patch.setattr(helixwave.data.batches, "_batches", few)
     patch.setattr("helixwave.report.as_svg", lambda figure: "")
