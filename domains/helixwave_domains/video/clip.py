@@ -179,6 +179,24 @@ class Clip:
         return 1 / self.facts.stream.rate if self.facts.stream.rate else 1.0
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How files are opened, where they are many: the arguments of `open_clip` by name."""
+
+    stream: int | None = None
+    backend: Backend = "pyav"
+    rate: float | None = None
+    damaged: bool = False
+
+    def open(self, path: Path | str) -> Clip:
+        """The clip in a file.
+
+        Raises:
+            InputError: see `open_clip`.
+        """
+        return open_clip(path, stream=self.stream, backend=self.backend, rate=self.rate, damaged=self.damaged)
+
+
 def open_clip(
     path: Path | str,
     *,

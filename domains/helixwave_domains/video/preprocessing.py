@@ -12,7 +12,7 @@ from helixwave.registry import check_arguments
 from helixwave.signature import signature_of
 from numpy.typing import NDArray
 
-from helixwave_domains.video.sampling import dense_times, uniform_times
+from helixwave_domains.video.sampling import SAME, dense_times, uniform_times
 
 Frames = NDArray[np.uint8]
 """Frames of a video as a person sees them, upright and in RGB: `[T, H, W, 3]`."""
@@ -69,7 +69,7 @@ class Preprocessing:
         return self.n_frame / self.rate if self.sampling == "dense" else None
 
     def times(self, start: float, stop: float, rng: np.random.Generator | None = None) -> NDArray[np.float64]:
-        """When frames are read of a window from `start` to `stop` seconds `[n_frame]`.
+        """When frames are read of a window from `start` to `stop` seconds `[n_frame]`; `dense` windows may have fewer.
 
         Args:
             start, stop: of the window.
@@ -77,14 +77,15 @@ class Preprocessing:
         """
         if self.sampling == "uniform":
             return uniform_times(start, stop, self.n_frame, rng)
-        return dense_times(start, self.rate, self.n_frame)
+        times = dense_times(start, self.rate, self.n_frame)
+        return times[: max(1, int(np.searchsorted(times, stop - SAME)))]
 
     def resized(self, frames: Frames) -> Frames:
         """The middle square of frames `[T, H, W, 3]`, and grey if the model reads that: `[T, size, size, C]`."""
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
             found = f"{frames.dtype} {list(frames.shape)}"
             raise InputError(f"frames: they are {found}, expected uint8 [T, H, W, 3]")
-        pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+        pictures = torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)
         square = _centre(_shorter_side(pictures, self.size), self.size)
         if self.channels == 1:
             weights = torch.tensor(_LUMA)[:, None, None]

@@ -56,6 +56,9 @@ def test_config_is_read_again():
 def test_times_follow_the_sampling():
     np.testing.assert_allclose(Preprocessing(n_frame=4).times(1, 3), [1.25, 1.75, 2.25, 2.75])
     np.testing.assert_allclose(Preprocessing(n_frame=3, rate=4, sampling="dense").times(1, 9), [1, 1.25, 1.5])
+    # a clip that ends sooner has fewer frames, but one
+    np.testing.assert_allclose(Preprocessing(n_frame=3, rate=4, sampling="dense").times(1, 1.5), [1, 1.25])
+    np.testing.assert_allclose(Preprocessing(n_frame=3, rate=4, sampling="dense").times(1, 1), [1])
 
 
 @pytest.mark.parametrize(
