@@ -1,10 +1,13 @@
-"""Nets that see one frame at a time: a small convolutional one, and those of timm as an extra."""
+"""Nets that see one frame at a time: a small convolutional one, pLSTM on a grid, and those of timm as an extra."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from helixwave.errors import InputError, nearest
 from torch import Tensor, nn
+
+from helixwave_domains.video.plstm_2d import FramePLSTM
 
 _TIMM = "timm:"
 
@@ -13,7 +16,8 @@ def frame_net(name: str, channels: int) -> nn.Module:
     """A net `[N, C, H, W] -> [N, width]` that sees each frame by itself; its attribute `width` counts the features.
 
     Args:
-        name: `small` for `SmallCNN`, or `timm:MODEL` for a model of timm with its published weights.
+        name: `small` for `SmallCNN`, `plstm` for `FramePLSTM`, or `timm:MODEL` for a model of timm with its published
+            weights.
         channels: of a frame.
 
     Raises:
@@ -103,4 +107,4 @@ def _timm_model(name: str, channels: int) -> Any:
         ) from error
 
 
-_OWN = {"small": SmallCNN}
+_OWN: dict[str, Callable[[int], nn.Module]] = {"plstm": FramePLSTM, "small": SmallCNN}

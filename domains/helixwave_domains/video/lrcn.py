@@ -24,7 +24,7 @@ class LRCN(ClipNetwork):
         classes: names of the outputs.
         predicts: whether these are classes, labels or numbers.
         channels: of a frame.
-        frame: the net of a frame: `small`, or `timm:MODEL` with timm's published weights, see `frame_net`.
+        frame: the net of a frame: `small`, `plstm`, or `timm:MODEL` with timm's published weights, see `frame_net`.
         frozen: the frame net stays as it is.
         pool: the mean of the frames' scores, or the last frame's.
         dropout: before the head.
