@@ -30,6 +30,7 @@ from helixwave_domains.genomics.alphabet import VOCABULARY
 from tests.domains.ecg.record_files import write_record
 from tests.domains.ecg.test_beats import beats_file
 from tests.domains.ecg.test_ptbxl import write_ptbxl
+from tests.domains.video.test_feature_videos import write_breakfast, write_lvu
 
 TRAINER = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "batches.size=4", "batches.tokens=null"]
 # of a model with layers of its own; those that it has not are left out
@@ -54,6 +55,11 @@ SMALLER: dict[str, list[str]] = {
     "kmer_logistic_regression": ["baseline.sizes=[3]", "baseline.strengths=[0.1]"],
     "pixel_logistic_regression": ["baseline.strengths=[0.1]"],
     "variant_logistic_regression": ["baseline.strengths=[0.1]"],
+    "frame_difference_logistic_regression": ["baseline.strengths=[0.1]"],
+    "motion_features_random_forest": ["baseline.trees=5", "baseline.leaves=[1]", "baseline.points=[0]"],
+    "moving_digits_direction": ["data.size=16", "data.digit_size=8", "data.n_frame=3", "data.n_train=64", *FEW],
+    "lvu": ["data.window=4", "batches.workers=0"],
+    "breakfast": ["data.frames=4", "data.n_validation=1", "batches.workers=0"],
     "base_context": ["baseline.sizes=[1]"],
     "embedding_svm": [],
     "genomics/genomic_benchmarks": ["data.task=demo_human_or_worm"],
@@ -182,6 +188,14 @@ def smartwatch_exercises(folder: Path) -> list[str]:
     return [f"data.file={folder / 'exercises.npz'}"]
 
 
+def lvu_clips(folder: Path) -> list[str]:
+    return [f"data.{key}={value}" for key, value in write_lvu(folder, "relationship").items()]
+
+
+def breakfast_videos(folder: Path) -> list[str]:
+    return [f"data.{key}={value}" for key, value in write_breakfast(folder).items()]
+
+
 FILES: dict[str, Callable[[Path], list[str]]] = {
     "labelled_fasta": labelled_fasta,
     "genomic_benchmarks": genomic_benchmark,
@@ -196,6 +210,8 @@ FILES: dict[str, Callable[[Path], list[str]]] = {
     "labelled_records": labelled_records,
     "hand_gestures": hand_gestures,
     "smartwatch_exercises": smartwatch_exercises,
+    "lvu": lvu_clips,
+    "breakfast": breakfast_videos,
 }
 
 
