@@ -1,6 +1,6 @@
 """Language models of DNA: HyenaDNA, Caduceus and any backbone, with both strands where a model is made for them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from helixwave.backbone import Backbone
@@ -32,7 +32,7 @@ class DNALanguageModel(TokenModel, BothStrands):
         context: the longest sequence that the model was made for; None: any.
     """
 
-    pretrained_as = {"name": "dna_language_model"}
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "dna_language_model"}
 
     def __init__(
         self,

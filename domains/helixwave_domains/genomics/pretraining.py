@@ -14,7 +14,6 @@ from helixwave_domains.genomics.regions import Region, split_regions
 from helixwave_domains.genomics.vocabulary import DNA
 from helixwave_domains.genomics.window_splits import (
     RandomWindows,
-    Warmup,
     WindowSplit,
     expect_windows,
     side_by_side,
@@ -41,9 +40,6 @@ class DnaWindows:
         evaluated: at most so many windows of validation, and of each contig of the test, evenly spaced.
         either_strand: half of the training windows are reverse complemented. An equivariant model does not need it: its
             loss is the same.
-        warmup_length: windows of the first epoch; they double in length up to `length`, with `batches.tokens` at a
-            constant number of tokens in each step.
-        warmup_tokens: after so many the length doubles.
     """
 
     vocabulary = DNA
@@ -62,8 +58,6 @@ class DnaWindows:
         windows: int | None = None,
         evaluated: int = 1024,
         either_strand: bool = True,
-        warmup_length: int | None = None,
-        warmup_tokens: int | None = None,
     ):
         _expect_positive(length=length, windows=windows, evaluated=evaluated)
         self.classes: list[str] = []
@@ -81,10 +75,9 @@ class DnaWindows:
         )
         self.unknown = self.mostly_unknown = 0
         tiles = {part: self._tiles(part, regions) for part, regions in self.regions.items()}
-        warmup = _warmup(warmup_length, warmup_tokens, length, sampling)
         split = WindowSplit(self.genome, tiles["train"], length, either_strand=either_strand)
         drawn = windows or max(1, sum(map(len, self.regions["train"])) // length)
-        self.train = split if sampling == "tiled" else RandomWindows(split, self.regions["train"], drawn, warmup)
+        self.train = split if sampling == "tiled" else RandomWindows(split, self.regions["train"], drawn)
         self.validation = self._evaluated(tiles["validation"], evaluated)
         by_contig = _by_contig(self.genome, tiles["test"])
         self.test_parts = {contig: self._evaluated(starts, evaluated) for contig, starts in by_contig.items()}
@@ -137,20 +130,6 @@ def _chloroplast() -> tuple[Path, list[Region]]:
     rows = [line.split("\t") for line in card.file("coding.tsv").read_text(encoding="utf-8").splitlines()]
     excluded = [Region(row[0], int(row[2]), int(row[3])) for row in rows if row[1] == "excluded"]
     return card.file("NC_000932.fasta"), excluded
-
-
-def _warmup(length: int | None, tokens: int | None, full: int, sampling: str) -> Warmup | None:
-    if length is None and tokens is None:
-        return None
-    if length is None or tokens is None or tokens < 1 or sampling != "random":
-        raise InputError(
-            f"data: warmup_length {length}, warmup_tokens {tokens} and sampling {sampling}, expected both for a "
-            "warm-up, at least 1, and sampling=random"
-        )
-    doubled = [full // 2**n for n in range(full.bit_length()) if full % 2**n == 0]
-    if length not in doubled:
-        raise InputError(f"data: warmup_length is {length}, expected one that doubles up to {full}: {doubled[::-1]}")
-    return Warmup(length, tokens)
 
 
 def _by_contig(genome: EncodedGenome, starts: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:

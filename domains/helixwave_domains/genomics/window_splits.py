@@ -1,7 +1,7 @@
 """Windows of an encoded genome as the examples of a split: drawn at random, or side by side."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,19 +13,6 @@ from numpy.typing import NDArray
 from helixwave_domains.genomics.alphabet import PAD, reverse_complement
 from helixwave_domains.genomics.encoded import EncodedGenome
 from helixwave_domains.genomics.regions import Region
-
-
-@dataclass(frozen=True)
-class Warmup:
-    """Windows that begin short and double in length, as the tokens seen grow (HyenaDNA, section 3.2).
-
-    Args:
-        length: of the first windows.
-        tokens: after so many the length doubles, at the end of an epoch.
-    """
-
-    length: int
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -75,8 +62,8 @@ class RandomWindows:
 
     padding = PAD
 
-    def __init__(self, split: WindowSplit, regions: Sequence[Region], count: int, warmup: Warmup | None = None):
-        self.split, self.regions, self.count, self.warmup = split, regions, count, warmup
+    def __init__(self, split: WindowSplit, regions: Sequence[Region], count: int):
+        self.split, self.regions, self.count = split, regions, count
         self.starts = possible_starts(split.genome, regions, split.length_)
 
     def __len__(self) -> int:
@@ -90,17 +77,6 @@ class RandomWindows:
         number = int(drawn.integers(self._before[-1]))
         run = int(np.searchsorted(self._before, number, side="right")) - 1
         return self.split.window(int(self.starts[run, 0] + number - self._before[run]), rng)
-
-    def at(self, epoch: int) -> "RandomWindows":
-        """The windows of an epoch: shorter ones as long as few tokens have been seen."""
-        if self.warmup is None:
-            return self
-        full = self.split.length_
-        stage = epoch * self.count * full // self.warmup.tokens
-        length = min(full, self.warmup.length * 2 ** min(stage, full.bit_length()))
-        if length == full:
-            return self
-        return RandomWindows(replace(self.split, length_=length), self.regions, self.count * (full // length))
 
     @cached_property
     def _before(self) -> NDArray[np.int64]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helixwave.data import make_loader
 from helixwave.data.batches import IGNORED
-from helixwave.data.views import at_epoch
 from helixwave.errors import InputError
 from helixwave.recipe import Batches
 from helixwave_domains.genomics import encoded
@@ -200,8 +199,6 @@ def test_the_embedded_genome_shows_no_test_base_to_the_training() -> None:
         ({"length": 10}, ("two 0 50 train", "two 50 99 valid", "one 0 60 test"), "window of the test regions .* N"),
         ({"validation": 0.5, "test": 0.5}, (), "validation 0.5 and test 0.5, expected shares that leave some to train"),
         ({"windows": 0}, (), "windows is 0, expected at least 1"),
-        ({"length": 40, "warmup_length": 3, "warmup_tokens": 9}, (), r"is 3, .* doubles up to 40: \[5, 10, 20, 40\]"),
-        ({"length": 40, "warmup_length": 10}, (), "warmup_length 10, warmup_tokens None and .* expected both"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(
@@ -210,21 +207,6 @@ def test_what_cannot_be(
     intervals = {"bed": bed(tmp_path, *rows)} if rows else {}
     with pytest.raises(InputError, match=message):
         DnaWindows(fasta=genome, **{"length": 10, **intervals, **arguments})  # type: ignore[arg-type]
-
-
-def test_warm_up_doubles_by_tokens_seen_with_as_many_tokens_in_each_step(genome: str) -> None:
-    data = DnaWindows(fasta=genome, length=80, windows=12, warmup_length=10, warmup_tokens=2000)
-    per_epoch, lengths = 12 * 80, []
-    for epoch in range(9):
-        split = at_epoch(data.train, epoch)
-        lengths.append(split.length(0))
-        assert lengths[-1] == min(80, 10 * 2 ** (epoch * per_epoch // 2000))
-        assert sum(split.length(i) for i in range(len(split))) == per_epoch
-        steps = [batch["inputs"].shape for batch in make_loader(data.train, Batches(tokens=160), seed=0, epoch=epoch)]
-        assert {B * L for B, L in steps} == {160}
-        assert len(steps) == per_epoch // 160
-    assert sorted(set(lengths)) == [10, 20, 40, 80]
-    assert data.validation.length(0) == 80
 
 
 def test_epochs_draw_other_windows_and_the_same_again(genome: str) -> None:

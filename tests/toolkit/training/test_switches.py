@@ -130,7 +130,9 @@ def test_switches_together(domain: str, killed: bool, tmp_path: Path) -> None:
         expected, found = (load_tensors(each.state) for each in (whole, folder))
         assert expected.keys() == found.keys()
         assert all(tensor.equal(found[name]) for name, tensor in expected.items())
-        without_times = [[r.rpartition(",")[0] for r in each.metrics.read_text().splitlines()] for each in (whole, folder)]
+        without_times = [
+            [r.rpartition(",")[0] for r in each.metrics.read_text().splitlines()] for each in (whole, folder)
+        ]
         assert without_times[0] == without_times[1]
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from helixwave.data.source import Batch, Example, Split
-from helixwave.data.views import at_epoch
 from helixwave.recipe import Batches
 
 IGNORED = -100
@@ -70,7 +69,6 @@ def load_draws(
 
 def draw_batches(split: Split, batches: Batches, *, seed: int, epoch: int | None) -> list[list[Draw]]:
     """Every example of a split once, in the order of an epoch."""
-    split = split if epoch is None else at_epoch(split, epoch)
     return [[Draw(index, epoch) for index in batch] for batch in _batches(split, batches, seed, epoch)]
 
 
@@ -79,21 +77,13 @@ class _Drawn(Dataset[Any]):
 
     def __init__(self, splits: Sequence[Split], seed: int):
         self.splits, self.seed = splits, seed
-        self.at: dict[tuple[int, int | None], Split] = {}
 
     def __len__(self) -> int:
         return len(self.splits[0])
 
     def __getitem__(self, draw: Draw) -> tuple[int, Example]:
         rng = None if draw.epoch is None else np.random.default_rng((self.seed, draw.epoch, draw.example))
-        return draw.objective, _piece(self._split(draw).example(draw.example, rng), draw)
-
-    def _split(self, draw: Draw) -> Split:
-        key = draw.objective, draw.epoch
-        if key not in self.at:
-            split = self.splits[draw.objective]
-            self.at[key] = split if draw.epoch is None else at_epoch(split, draw.epoch)
-        return self.at[key]
+        return draw.objective, _piece(self.splits[draw.objective].example(draw.example, rng), draw)
 
 
 def _piece(example: Example, draw: Draw) -> Example:

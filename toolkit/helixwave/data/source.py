@@ -74,7 +74,7 @@ class Source(Protocol):
     """A data set, split. Registered under `helixwave.datasets`; its constructor's arguments stand in the recipe.
 
     It may also have what `helixwave.data.views` asks for: a `vocabulary`, if its inputs are tokens, so that a language
-    model can learn them; `test_parts`, and splits with `at(epoch)`. A published benchmark has the `metric` that others
+    model can learn them; and `test_parts`. A published benchmark has the `metric` that others
     report, which judges a run where the recipe names none; one for estimators may have `test_groups`, masks of the test
     rows by name, which are scored on their own too. A source whose inputs are made from files of signals has
     `preprocessing`: how, in what JSON can hold, which a checkpoint keeps; and `reads`, arguments of a model that follow

@@ -32,9 +32,6 @@ class SplitView:
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
         return self.change(self.split.example(index, rng), index, rng)
 
-    def at(self, epoch: int) -> "SplitView":
-        return SplitView(at_epoch(self.split, epoch), self.change, self.padding)
-
 
 class SourceView:
     """A source whose splits are changed.
@@ -111,8 +108,3 @@ def vocabulary_of(source: Source) -> Vocabulary:
 def parts_of_test(source: Source) -> Mapping[str, Split]:
     """Parts of the test split that are scored on their own too, such as chromosomes; none where there is one alone."""
     return getattr(source, "test_parts", {})
-
-
-def at_epoch(split: Split, epoch: int) -> Split:
-    """The examples of an epoch, for a split in which they change from one to the next in length or number."""
-    return split.at(epoch) if hasattr(split, "at") else split

@@ -14,7 +14,6 @@ from torch import nn
 
 from helixwave.data import Source
 from helixwave.data.batches import Draw, load_draws
-from helixwave.data.views import at_epoch
 from helixwave.objectives import Objective
 from helixwave.recipe import Batches
 
@@ -33,7 +32,7 @@ def find_batch_size(
 
     Steps are tried with the longest training examples, on a copy of the model.
     """
-    split = at_epoch(source.train, 0)
+    split = source.train
     order = sorted(range(len(split)), key=split.length, reverse=True)
     longest = split.length(order[0])
     step = trial_step(copy.deepcopy(model).to(device), objective, device)

@@ -13,7 +13,6 @@ import numpy as np
 
 from helixwave.data.batches import Draw
 from helixwave.data.source import Split
-from helixwave.data.views import at_epoch
 from helixwave.errors import InputError
 from helixwave.training.settings import LengthBuckets, LengthWarmup, is_power
 
@@ -87,14 +86,14 @@ class PiecePlan:
 
     def _stages(self, epoch: int, seen: int) -> Iterator[list[Draw]]:
         """The pieces of an epoch in random order, as long as the longest length is the same at a time."""
-        split, rng = at_epoch(self.split, epoch), np.random.default_rng((self.seed, epoch, _ORDER))
+        rng = np.random.default_rng((self.seed, epoch, _ORDER))
         stage: list[Draw] = []
         longest = self._longest(seen)
-        for index in rng.permutation(len(split)).tolist():
+        for index in rng.permutation(len(self.split)).tolist():
             if self._longest(seen) != longest:
                 yield [stage[i] for i in rng.permutation(len(stage))]
                 longest, stage = self._longest(seen), []
-            pieces = list(self._cut(split.length(index), longest, rng))
+            pieces = list(self._cut(self.split.length(index), longest, rng))
             stage += [Draw(index, epoch, *piece) for piece in pieces]
             seen += sum(stop - start for start, stop, _ in pieces)
         yield [stage[i] for i in rng.permutation(len(stage))]
@@ -177,17 +176,16 @@ class PiecePlan:
 
     @cached_property
     def _lengths(self) -> list[int]:
-        split = at_epoch(self.split, 0)
-        return [split.length(i) for i in range(len(split))]
+        return [self.split.length(i) for i in range(len(self.split))]
 
     @property
     def longest(self) -> int:
-        """Positions of the longest example of the first epoch."""
+        """Positions of the longest example."""
         return max(self._lengths)
 
     @cached_property
     def positions(self) -> int:
-        """Of all examples of the first epoch."""
+        """Of all examples."""
         return sum(self._lengths)
 
 

@@ -4,8 +4,6 @@ from typing import Any
 
 from helixwave.data import Source
 from helixwave.data.batches import Draw, draw_batches, load_draws
-from helixwave.data.views import at_epoch
-from helixwave.errors import InputError
 from helixwave.recipe import Recipe
 from helixwave.training.mixture import Mixture
 from helixwave.training.pieces import PiecePlan
@@ -17,9 +15,6 @@ class TrainingSteps:
     Args:
         source: the examples of the recipe's own objective.
         mixture: further objectives, with their examples.
-
-    Raises:
-        InputError: the number of steps cannot be told in advance, as the schedule of the learning rate needs it.
     """
 
     def __init__(self, recipe: Recipe, source: Source, mixture: Mixture | None):
@@ -29,17 +24,10 @@ class TrainingSteps:
 
     @property
     def count(self) -> int:
-        """Of all epochs."""
+        """Of all epochs, for the schedule of the learning rate."""
         if self.plan is not None:
             return self.plan.n_step
-        epochs = self.recipe.trainer.max_epochs
-        first, last = len(self._batches(0)), len(self._batches(epochs - 1))
-        if first != last:
-            raise InputError(
-                f"batches: an epoch has {first} steps at first and {last} at last, as the examples change in length. "
-                "Give batches.tokens, so that each step has as many positions"
-            )
-        return first * epochs
+        return len(self._batches(0)) * self.recipe.trainer.max_epochs
 
     def loader(self, epoch: int) -> Any:
         """The batches of an epoch, from 0."""
@@ -56,7 +44,7 @@ class TrainingSteps:
 
 def _plan(recipe: Recipe, source: Source) -> PiecePlan | None:
     """The pieces that a recipe asks for; None for whole examples."""
-    training, split = recipe.training, at_epoch(source.train, 0)
+    training, split = recipe.training, source.train
     if training.length_warmup is None and training.length_buckets is None:
         return None
     longest = max(split.length(i) for i in range(len(split)))
