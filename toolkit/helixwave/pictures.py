@@ -78,7 +78,8 @@ def accuracy_picture(truth: np.ndarray, probabilities: np.ndarray, classes: list
     axes.hlines(range(len(names)), low, high, linewidth=1)
     axes.plot(share, range(len(names)), linestyle="none", marker="o", markersize=4)
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
-    axes.set(xlabel="predicted right", xlim=_UNIT)
+    axes.set(xlabel="predicted right")
+    axes.set_xlim(right=_UNIT[1])
     axes.invert_yaxis()
     table = {"class": names, "count": count, "share": share, "low": low, "high": high}
     caption = (
