@@ -48,7 +48,9 @@ class MotionClassifier(ClipNetwork):
     ):
         super().__init__(classes=classes, predicts=predicts)
         self.channels, self.patch, self.stride, self.pool = channels, patch, stride, pool
-        self.embedding = SeriesPatches(channels, backbone.d_model, patch=patch, stride=stride or patch)
+        self.embedding = SeriesPatches(
+            channels, backbone.d_model, patch=patch, stride=patch if stride is None else stride
+        )
         self.backbone = backbone
         width = backbone.d_model * (2 if pool == "mean_max" else 1)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, len(classes)))

@@ -1,5 +1,6 @@
 """Videos as features: windows, the protocols of LVU and Breakfast, and what has to be beaten."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from helixwave.errors import InputError
+from helixwave.recipe import load_recipe
+from helixwave.run_folder import RunFolder
+from helixwave.train import run
 from helixwave_domains.video.breakfast import Breakfast
 from helixwave_domains.video.feature_baselines import MeanFeaturesRegression
 from helixwave_domains.video.feature_videos import FeatureVideo, RandomWindows, SampledFrames, SlidingWindows
@@ -111,6 +115,27 @@ def test_lvu_has_two_tasks_of_numbers(tmp_path: Path, task: str, wanted: Any) ->
         assert target.dtype == np.float32
     outputs, target = MeanFeaturesRegression().predict(data)
     assert outputs.shape == target.shape == (5, 1)
+
+
+def test_the_recipe_learns_numbers_of_whole_videos_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helixwave.report.as_svg", lambda figure: "")
+    data = [f"data.{key}={value}" for key, value in write_lvu(tmp_path, "view_count").items()]
+    small = [
+        "model.d_model=8",
+        "model.n_layer=1",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "batches.workers=0",
+    ]
+    recipe = load_recipe("video/lvu", [*data, *small, "data.window=4", "objective.name=regression"])
+    place = RunFolder(tmp_path / "run")
+    place.create(recipe)
+    results = run(recipe, place)
+    assert results.monitor == "mse"
+    target = [math.log(1000 * (i + 1)) - 11.76425435683139 for i in range(5)]
+    rows = list(csv.DictReader((place.tables / "predictions.tsv").read_text().splitlines(), delimiter="\t"))
+    # one row for each video, not for each of its windows
+    assert [float(row["view_count true"]) for row in rows] == pytest.approx(target, rel=1e-4)
 
 
 def test_the_mean_of_the_features_is_learnt_from(tmp_path: Path) -> None:

@@ -116,6 +116,6 @@ def test_comes_back_from_a_checkpoint_with_the_parts_that_a_start_copies(tmp_pat
 def test_errors() -> None:
     with pytest.raises(InputError, match=r"reads series \[B, T, 2\], the inputs have shape \[1, 5, 3\]"):
         classifier()(series(1, 5, 3))
-    for patch, stride in ((0, None), (3, 4)):
+    for patch, stride in ((0, None), (3, 4), (3, 0)):
         with pytest.raises(InputError, match="expected a stride of 1 to the patch's steps"):
             classifier(patch=patch, stride=stride)
