@@ -16,8 +16,8 @@ class ViS4mer(ClipNetwork):
 
     A layer is `gelu(linear(pairs(x + dropout(s4(norm(x))))))`, where `pairs` averages two neighbours; a last one
     without a neighbour stands for itself, which is dropped in the published code. The mean over what is left is scored.
-    Source: Islam and Bertasius, "Long Movie Clip Classification with State-Space Video Models", 2022, section 3, and
-    its code. The published features are those of a vision transformer, 197 to a frame and 1,024 numbers each.
+    The published features are those of a vision transformer, 197 to a frame and 1,024 numbers each. Source: Islam and
+    Bertasius, "Long Movie Clip Classification with State-Space Video Models", 2022, section 3, and its code.
 
     Args:
         classes: names of the outputs.

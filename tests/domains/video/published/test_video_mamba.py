@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helixwave import load, load_pretrained
-from helixwave.checkpoint import save
+from helixwave.checkpoint import build_model, save
 from helixwave.errors import InputError
+from helixwave.recipe import Start
+from helixwave.start import take_weights
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -122,6 +124,17 @@ def test_as_our_own_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(again(x), model(x))
     assert again.config["preprocessing"]["mean"] == [0.485, 0.456, 0.406]
     assert again.reads == {"channels": 3, "size": 8, "patch": 4, "tubelet": 1, "n_frame": 3, "order": "spatial"}
+
+
+def test_training_begins_with_it(tmp_path: Path) -> None:
+    path = written(tmp_path, published())
+    other = load_pretrained(path)
+    config = {**other.config, "classes": ["run", "jump"]}
+    model: Any = build_model(config)
+    said = take_weights(model, Start(checkpoint=str(path)))
+    assert said.endswith("new: head.1.bias, head.1.weight")
+    x = clips(2, FRAMES, 3, 8, 8)
+    assert torch.equal(model.eval().embed(x), other.embed(x))
 
 
 @pytest.mark.parametrize("n_frame", [6, 2])
