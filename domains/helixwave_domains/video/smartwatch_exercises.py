@@ -9,12 +9,13 @@ from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
-from helixwave_domains.video.motion_augmentation import MotionAugmentation
+from helixwave_domains.video.motion_augmentation import Geometry, MotionAugmentation
 from helixwave_domains.video.motion_series import LabelledMotion, MotionData
 
 FOLDS = 5
-RATE = 50
 CHANNELS = ["acceleration x", "acceleration y", "acceleration z", "rotation x", "rotation y", "rotation z"]
+# on the other wrist the first axis points the other way, and turns about the other two are reversed
+_WRIST = Geometry(vectors=[(0, 1, 2), (3, 4, 5)], mirrored=(0, 4, 5))
 _KEYS = ("X", "lengths", "y", "subject", "labels")
 
 
@@ -22,13 +23,14 @@ class SmartwatchExercises(MotionData):
     """Seven shoulder exercises of ten subjects, acceleration and rate of rotation at 50 Hz, 19 to 52 seconds each.
 
     No subject is in two parts: in each of five folds two are for testing, the two of the fold before it for validation
-    and six for training. Source: Burns et al., "Shoulder physiotherapy exercise recognition: machine learning the
-    inertial signals from a smartwatch", 2018; the data card `seglearn_watch`.
+    and six for training. Each did each exercise with both arms: `mirror` makes one of the other. Source: Burns et al.,
+    "Shoulder Physiotherapy Exercise Recognition: Machine Learning the Inertial Signals from a Smartwatch", 2018; the
+    data card `seglearn_watch`.
 
     Args:
         file: `seglearn_watch.npz`; null: in the data folder.
         fold: 0 to 4, which two subjects are tested.
-        crop, speed, rotation, amplitude, jitter: of training series, see `MotionAugmentation`.
+        crop, speed, rotation, mirror, amplitude, jitter: of training series, see `MotionAugmentation`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class SmartwatchExercises(MotionData):
         crop: float = 0.0,
         speed: float = 0.0,
         rotation: float = 0.0,
+        mirror: float = 0.0,
         amplitude: float = 0.0,
         jitter: float = 0.0,
     ):
@@ -57,10 +60,10 @@ class SmartwatchExercises(MotionData):
                 labels=found["y"].astype(np.int64),
                 classes=[str(label) for label in found["labels"]],
                 channels=CHANNELS,
-                vectors=[(0, 1, 2), (3, 4, 5)],
+                geometry=_WRIST,
             ),
             places,
-            augmentation=MotionAugmentation(crop, speed, rotation, amplitude, jitter),
+            augmentation=MotionAugmentation(crop, speed, rotation, mirror, amplitude, jitter),
             facts={f"subjects for {name}": " ".join(map(str, np.unique(subject[places[name]]))) for name in PARTS},
         )
 
