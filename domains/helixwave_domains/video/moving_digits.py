@@ -1,5 +1,6 @@
 """Handwritten digits that move over a canvas and bounce off its borders: clips that need no file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ class MovingDigits:
         *,
         n_digit: int = 1,
         size: int = 64,
-        digit_size: int = 24,
-        speed: int = 4,
+        digit_size: int = 28,
+        speed: int = 3,
         context: int = 10,
         train_horizon: int = 10,
         horizon: int = 40,
@@ -89,7 +90,7 @@ def moving_clip(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Digits that start at whole pixels anywhere, and move and bounce.
 
-    A border reflects exactly: a digit that would be `d` pixels behind it is `d` pixels before it, and a border is never
+    A border reflects exactly: ink that would be `d` pixels behind it is `d` pixels before it, and a border is never
     passed. Between pixels a digit is drawn by linear interpolation.
 
     Args:
@@ -100,24 +101,30 @@ def moving_clip(
         velocities: pixels a frame, down and to the right, `[n, 2]`.
 
     Returns:
-        frames `[T, size, size]`, float32 from 0 to 1, and where the upper left corners of the digits are, `[T, n, 2]`.
+        frames `[T, size, size]`, float32 from 0 to 1, and where the uppermost and leftmost ink of each digit is,
+        `[T, n, 2]`.
     """
-    room = size - images.shape[-1]
-    starts = rng.integers(room + 1, size=(len(images), 2))
+    inked = [trimmed(image) for image in images]
+    room = size - np.array([image.shape for image in inked])
+    starts = rng.integers(room + 1)
     places = bounced(starts + np.arange(n_frame)[:, None, None] * np.asarray(velocities), room)
-    return draw(images, places, size), places
+    return draw(inked, places, size), places
 
 
-def bounced(places: np.ndarray, room: float) -> np.ndarray:
+def bounced(places: np.ndarray, room: np.ndarray) -> np.ndarray:
     """Places on a line without end, folded into 0 to `room` as mirrors at both ends would."""
-    if room == 0:
-        return np.zeros_like(places)
-    folded = np.mod(places, 2 * room)
-    return np.minimum(folded, 2 * room - folded)
+    folded = np.mod(places, 2 * np.maximum(room, 1))
+    return np.where(room > 0, np.minimum(folded, 2 * room - folded), 0)
 
 
-def draw(images: np.ndarray, places: np.ndarray, size: int) -> np.ndarray:
-    """Images `[n, side, side]` with their upper left corners at `places` `[T, n, 2]`, as frames `[T, size, size]`."""
+def trimmed(image: np.ndarray) -> np.ndarray:
+    """An image without the rows and columns at its sides that have no ink."""
+    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def draw(images: Sequence[np.ndarray], places: np.ndarray, size: int) -> np.ndarray:
+    """Images `[h, w]` with their upper left corners at `places` `[T, n, 2]`, as frames `[T, size, size]`."""
     # a row and a column more, which an image between pixels reaches but with no ink
     frames = np.zeros((len(places), size + 1, size + 1), dtype=np.float32)
     corners = np.floor(places).astype(int)

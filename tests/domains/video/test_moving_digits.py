@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from helixwave.errors import InputError
-from helixwave_domains.video.moving_digits import MovingDigits, bounced, digit_images, draw, moving_clip
+from helixwave_domains.video.moving_digits import MovingDigits, bounced, digit_images, draw, moving_clip, trimmed
 
 
 def test_borders_reflect_as_a_ball_that_turns_round_at_them():
@@ -13,7 +13,8 @@ def test_borders_reflect_as_a_ball_that_turns_round_at_them():
         if not 0 <= position <= room:
             velocity = -velocity
             position = -position if position < 0 else 2 * room - position
-    np.testing.assert_array_equal(bounced(7 + 5 * np.arange(50), room), seen)
+    np.testing.assert_array_equal(bounced(7 + 5 * np.arange(50), np.array(room)), seen)
+    assert not bounced(np.arange(5), np.array(0)).any()
 
 
 def test_digit_stays_whole_on_the_canvas_and_where_it_is_said_to_be():
@@ -23,10 +24,25 @@ def test_digit_stays_whole_on_the_canvas_and_where_it_is_said_to_be():
         frames, places = moving_clip(np.random.default_rng(0), image[None], 40, velocities=velocity[None])
         np.testing.assert_allclose(frames.sum((1, 2)), image.sum(), rtol=1e-5)
         rows = (frames.sum(2) * np.arange(64)).sum(1) / image.sum()
-        inner = (image.sum(1) * np.arange(24)).sum() / image.sum()
+        ink = trimmed(image)
+        inner = (ink.sum(1) * np.arange(len(ink))).sum() / ink.sum()
         np.testing.assert_allclose(rows - inner, places[:, 0, 0], atol=1e-4)
         assert places.min() >= 0
-        assert places.max() <= 64 - 24
+        assert (places.max((0, 1)) <= 64 - np.array(ink.shape)).all()
+
+
+def test_ink_reaches_the_borders():
+    image = np.zeros((1, 8, 8), dtype=np.float32)
+    image[0, 3:5, 2] = 1
+    frames, _ = moving_clip(np.random.default_rng(0), image, 40, size=12, velocities=np.array([[1, 1]]))
+    assert frames[:, :, 0].any()
+    assert frames[:, -1].any()
+
+
+def test_trimmed_image_has_ink_at_all_sides():
+    image = np.zeros((6, 7))
+    image[2:4, 3] = 0.5
+    np.testing.assert_array_equal(trimmed(image), [[0.5], [0.5]])
 
 
 def test_darker_ink_counts_where_digits_overlap():
