@@ -28,8 +28,8 @@ def build_objective(config: Config, recipe: Recipe, source: Source) -> Objective
             f"objective: {config['name']} learns labels and {recipe.config['data']['name']} has none. "
             "Choose objective.name=masked or causal, or another data.name"
         )
-    # a published benchmark is judged by the metric that others report, where the recipe names none
-    judged = {"monitor": source.metric} if hasattr(source, "metric") else {}
+    # a published benchmark is judged by the metric that others report, where the recipe names none and may name one
+    judged = {"monitor": source.metric} if hasattr(source, "metric") and "monitor" in asked else {}
     return OBJECTIVES.build({**judged, **config}, classes=source.classes)
 
 

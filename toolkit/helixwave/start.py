@@ -48,7 +48,7 @@ def resolve(name: str, config: Config) -> Config:
     backbone = _joined(name, config.get("backbone") or {}, model.config["backbone"], place)
     reads = dict(getattr(model, "reads", {}))
     preprocessing = model.config.get("preprocessing")
-    if "vocabulary" not in reads and preprocessing is None:
+    if not reads and preprocessing is None:
         raise InputError(f"{name}: start: {place} is a {type(model).__name__}, which reads neither tokens nor signals")
     folder = Path(place).expanduser()
     # signals have no vocabulary

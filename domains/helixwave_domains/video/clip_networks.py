@@ -62,7 +62,7 @@ class FrameEmbedding(nn.Module):
     Args:
         net: `[N, C, H, W] -> [N, width]`, see `frame_net`.
         channels: of a frame.
-        frozen: the net learns nothing and is always in evaluation mode; the map learns.
+        frozen: the net learns nothing and is used in evaluation mode; the map learns.
     """
 
     def __init__(self, net: nn.Module, d_model: int, *, channels: int, frozen: bool):
@@ -70,11 +70,12 @@ class FrameEmbedding(nn.Module):
         self.net, self.channels, self.frozen = net, channels, frozen
         self.linear = nn.Linear(int(net.width), d_model)  # type: ignore[arg-type]
         net.requires_grad_(not frozen)
-        self.train()
 
     def forward(self, clips: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """`[B, T, C, H, W]` -> `[B, T, D]`, and `lengths`."""
         expect_clips(clips, self.channels)
+        if self.frozen:
+            self.net.eval()
         B, T = clips.shape[:2]
         if lengths is None:
             return self.linear(self.net(clips.flatten(0, 1))).unflatten(0, (B, T)), None
@@ -83,12 +84,6 @@ class FrameEmbedding(nn.Module):
         x = vectors.new_zeros(B, T, vectors.shape[-1])
         x[shown] = vectors
         return x, lengths
-
-    def train(self, mode: bool = True) -> "FrameEmbedding":
-        super().train(mode)
-        if self.frozen:
-            self.net.eval()
-        return self
 
 
 def expect_clips(clips: Tensor, channels: int) -> None:

@@ -80,14 +80,10 @@ class TimmFrames(nn.Module):
                 f"this frame net reads {self.size[0]} x {self.size[1]} pixels, the frames have {frames.shape[-2]} x "
                 f"{frames.shape[-1]}. Set data.size={self.size[0]}"
             )
-        return self.net(frames)
-
-    def train(self, mode: bool = True) -> "TimmFrames":
-        super().train(mode)
-        for module in self.modules():
+        for module in self.net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
-        return self
+        return self.net(frames)
 
 
 def _timm_model(name: str, channels: int) -> Any:

@@ -1,7 +1,5 @@
 """State spaces on those tokens that a small net picks, guided by a slow copy of itself."""
 
-import copy
-
 import torch
 import torch.nn.functional as F
 from helixwave.errors import InputError
@@ -62,8 +60,11 @@ class SelectiveS4(ClipNetwork):
         self.backbone = MultiScale(d_model, n_layer=n_layer, d_state=d_state, dropout=dropout)
         self.generator = MaskGenerator(d_model)
         self.head = nn.Linear(self.backbone.width, len(classes))
-        slow = {"embedding": self.embedding, "backbone": self.backbone}
-        self.teacher = copy.deepcopy(nn.ModuleDict(slow)).requires_grad_(False).eval()
+        slow = MultiScale(d_model, n_layer=n_layer, d_state=d_state, dropout=0.0)
+        self.teacher = nn.ModuleDict({"embedding": FeatureEmbedding(d_input, d_model), "backbone": slow})
+        self.teacher.requires_grad_(False)
+        for name, module in self.teacher.items():
+            module.load_state_dict(self.get_submodule(name).state_dict())
 
     def hidden(self, inputs: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Hidden states of the last scale `[B, T', D]` of the kept tokens, and how many of each are valid `[B]`."""
@@ -109,11 +110,6 @@ class SelectiveS4(ClipNetwork):
             trained = self.get_submodule(name)
             for slow, weight in zip(self.teacher[name].parameters(), trained.parameters(), strict=True):
                 slow.lerp_(weight, 1 - self.momentum)
-
-    def train(self, mode: bool = True) -> "SelectiveS4":
-        super().train(mode)
-        self.teacher.eval()
-        return self
 
 
 class MaskGenerator(nn.Module):
