@@ -40,7 +40,21 @@ def as_png(figure: Figure) -> str:
     """A figure as a data URL; for pictures with too many marks for SVG."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=110, bbox_inches="tight")
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return _png_url(data.getvalue())
+
+
+def as_animation(frames: np.ndarray, rate: float = 8.0) -> str:
+    """Frames uint8 `[T, H, W]` or `[T, H, W, 3]`, so many a second and again from the start, as a data URL of a PNG."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    first, *rest = map(Image.fromarray, frames)
+    first.save(data, format="png", save_all=True, append_images=rest, duration=1000 / rate, loop=0)
+    return _png_url(data.getvalue())
+
+
+def _png_url(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 @in_style

@@ -11,7 +11,7 @@ from torch import nn
 
 from helixwave.data import Picture
 from helixwave.files import atomic_write
-from helixwave.pictures import as_svg
+from helixwave.pictures import as_animation, as_svg
 from helixwave.recipe import Recipe, to_yaml
 
 if TYPE_CHECKING:
@@ -36,10 +36,15 @@ def write_report(
         recipe=recipe,
         results=results,
         data=data,
-        pictures=[(picture, as_svg(picture.figure)) for picture in pictures],
+        pictures=[_shown(picture) for picture in pictures],
         n_parameter=None if model is None else sum(parameter.numel() for parameter in model.parameters()),
         configuration=to_yaml(recipe.config),
         versions={"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
     with atomic_write(path) as f:
         f.write(page)
+
+
+def _shown(picture: Picture) -> tuple[Picture, str, str | None]:
+    """A picture with its figure, and its animation if it has one, as they stand in the page."""
+    return picture, as_svg(picture.figure), None if picture.frames is None else as_animation(picture.frames)

@@ -69,8 +69,8 @@ class ConvSSM(nn.Module):
     """`x_t = Abar x_{t-1} + Bbar * u_t`, `y_t = 2 Re(C * x_t)` with `*` a convolution over the picture, and a skip.
 
     A is diagonal and the same at each place, so that all places of all channels are independent recurrences in time:
-    one half of the conjugate pairs of states is kept, hence twice the real part. Smith et al., 2023, section 3.2 and
-    appendix A; the start is HiPPO-LegS without its low rank, discretised by a zero-order hold.
+    one half of the conjugate pairs of states is kept, hence twice the real part. Smith et al., 2023, section 3; the
+    start is HiPPO-LegS without its low rank, discretised by a zero-order hold.
 
     Args:
         d_state: real size of the state at each place; half as many complex numbers.

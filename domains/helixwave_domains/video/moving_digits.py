@@ -22,7 +22,7 @@ class MovingDigits:
     digits are the 1,797 that come with scikit-learn; training, validation and test have different ones. Clips for
     training are drawn anew in each epoch. Digits start anywhere, at rates of whole pixels a frame, and where two of
     them overlap the darker ink counts. After Srivastava et al., "Unsupervised Learning of Video Representations using
-    LSTMs", 2015, section 4.1, who move MNIST's digits.
+    LSTMs", 2015, who move MNIST's digits.
 
     Args:
         n_digit: digits in a clip.

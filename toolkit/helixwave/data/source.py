@@ -42,12 +42,14 @@ class Picture:
 
     Args:
         table: what it shows as columns of one length; written beside the report, named after the title.
+        frames: an animation that the report shows below the figure, uint8 `[T, H, W]` or, in colours, `[T, H, W, 3]`.
     """
 
     title: str
     caption: str
     figure: "Figure"
     table: Mapping[str, Iterable[Any]] | None = None
+    frames: np.ndarray | None = None
 
     @property
     def table_name(self) -> str:
