@@ -73,9 +73,10 @@ def test_state_carry_of_a_padded_batch(causal_block: nn.Module) -> None:
         assert_close(y[i : i + 1], alone[:, length:])
 
 
-def test_streaming_equals_the_parallel_form(causal_block: nn.Module) -> None:
-    """One token at a time, over 512 of them, with a state that does not grow."""
-    x = inputs(2, 512)
+@pytest.mark.parametrize("T", [130, pytest.param(512, marks=pytest.mark.slow)])
+def test_streaming_equals_the_parallel_form(causal_block: nn.Module, T: int) -> None:
+    """One token at a time, over several chunks, with a state that does not grow."""
+    x = inputs(2, T)
     with torch.no_grad():
         whole, _ = causal_block(x)
         y, state = causal_block(x[:, :1])
@@ -144,8 +145,15 @@ def test_save_and_load(block: nn.Module, request: pytest.FixtureRequest) -> None
     assert other(x)[0].equal(block(x)[0])
 
 
-def test_export(block: nn.Module) -> None:
-    x = inputs(2, 16)
+# a convolution, recurrences, a scan and attention; the operators of all others are exported on their own
+EXPORTED = ["attention", "bidirectional", "deltanet", "lstm", "mamba", "s4"]
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in EXPORTED else pytest.param(name, marks=pytest.mark.slow) for name in BLOCKS]
+)
+def test_export(name: str) -> None:
+    block, x = build(name), inputs(2, 16)
     exported = torch.export.export(block, (x,)).module()
     assert_close(exported(x)[0], block(x)[0])
 

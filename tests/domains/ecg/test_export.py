@@ -115,8 +115,9 @@ def test_the_plain_recurrence_of_matrices():
     torch.testing.assert_close(found, dense_state_space._recurrence(injected, A, start))
 
 
-def test_torch_export_gives_the_same_probabilities(tmp_path, capsys):
-    folder, path = checkpoint(tmp_path / "run", "bimamba", lowpass=40.0), tmp_path / "model.pt2"
+@pytest.mark.parametrize("block", ["gru", pytest.param("bimamba", marks=pytest.mark.slow)])
+def test_torch_export_gives_the_same_probabilities(tmp_path, capsys, block):
+    folder, path = checkpoint(tmp_path / "run", block, lowpass=40.0), tmp_path / "model.pt2"
     main([str(folder), str(path)])
     said = capsys.readouterr().out
     assert "largest difference from the original" in said

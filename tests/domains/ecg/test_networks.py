@@ -151,8 +151,17 @@ def test_parts_have_the_names_that_a_start_copies(make: Callable[..., ECGNetwork
     assert {name.split(".")[0] for name in named_tensors(model)} <= {"embedding", "backbone", "head"}
 
 
+# a recurrence behind a stem, and what has layers of its own
+QUICKLY_EXPORTED = {"ecg_model", "inception1d"}
+EXPORTED = [
+    name if name in QUICKLY_EXPORTED else pytest.param(name, marks=pytest.mark.slow)
+    for name in MODELS
+    if name not in {"beats", "signal"}
+]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("make", [name for name in MODELS if name not in {"beats", "signal"}], indirect=True)
+@pytest.mark.parametrize("make", EXPORTED, indirect=True)
 def test_export_with_any_batch(make: Callable[..., ECGNetwork]) -> None:
     model = lively(make(classes=CLASSES, channels=2))
     batch = torch.export.Dim("batch", min=1, max=64)

@@ -48,7 +48,7 @@ def test_exogenous_variables_through_a_pipeline():
 
 def test_tuning_finds_the_season():
     splits = ExpandingWindowSplitter(initial_window=96, step_length=12, fh=FH)
-    tuned = ForecastingGridSearchCV(NLinearForecaster(), cv=splits, param_grid={"context": [2, 24]})
+    tuned = ForecastingGridSearchCV(NLinearForecaster(), cv=splits, param_grid={"context": [2, 24]}, backend=None)
     assert tuned.fit(Y, fh=FH).best_params_ == {"context": 24}
 
 
