@@ -119,7 +119,8 @@ def with_leads(recording: Recording, wanted: Sequence[str], missing: Literal["er
     if lost and missing == "error":
         raise InputError(
             f"{recording.source}: it has no {_listed(lost)}, only {', '.join(recording.leads)}."
-            " Pass --missing-leads zero (in Python: missing_leads='zero') to read zeros instead"
+            " Pass --missing-leads zero to read zeros instead (in Python: missing_leads='zero', in a recipe: "
+            "data.missing_leads=zero)"
         )
     if tuple(wanted) == recording.leads:
         return recording

@@ -128,7 +128,7 @@ class Prepared:
         if found != wanted and not self.resample:
             raise InputError(
                 f"{self.recording.source}: it has {found:g} Hz, the model reads {wanted:g} Hz. Pass --resample "
-                "(in Python: resample=True)"
+                "(in Python: resample=True, in a recipe: data.resample=true)"
             )
         if not self.recording.n_sample:
             raise InputError(f"{self.recording.source}: it has no samples")
