@@ -68,3 +68,12 @@ def windows(clip: Clip, preprocessing: Preprocessing, starts: Times, stops: Time
         begun[window].append(small)
         if len(begun[window]) == len(times[window]):
             yield preprocessing.normalised(np.stack(begun.pop(window)))
+
+
+def window(clip: Clip, preprocessing: Preprocessing, times: Times) -> Inputs:
+    """What a model reads of the frames that are seen at times in order: `[T, C, H, W]`.
+
+    Raises:
+        InputError: the clip is damaged.
+    """
+    return preprocessing.normalised(np.concatenate([preprocessing.resized(each[None]) for each in clip.seen(times)]))

@@ -22,7 +22,7 @@ from helixwave_domains.video.sampling import Times
 Aggregate = Literal["mean", "max"]
 
 # frames that a model reads at once, in as many windows as that are
-_FRAMES = 128
+_FRAMES = 64
 
 
 @dataclass(frozen=True)
