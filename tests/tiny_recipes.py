@@ -59,6 +59,8 @@ SMALLER: dict[str, list[str]] = {
     "motion_features_random_forest": ["baseline.trees=5", "baseline.leaves=[1]", "baseline.points=[0]"],
     "moving_digits_direction": ["data.size=16", "data.digit_size=8", "data.n_frame=3", "data.n_train=64", *FEW],
     "lvu": ["data.window=4", "batches.workers=0"],
+    "labelled_clips": ["data.n_frame=3", "data.size=16", "batches.workers=0"],
+    "clip_statistics_logistic_regression": ["baseline.strengths=[0.1]"],
     "breakfast": ["data.frames=4", "data.n_validation=1", "batches.workers=0"],
     "base_context": ["baseline.sizes=[1]"],
     "embedding_svm": [],
@@ -196,6 +198,13 @@ def breakfast_videos(folder: Path) -> list[str]:
     return [f"data.{key}={value}" for key, value in write_breakfast(folder).items()]
 
 
+def labelled_clips(folder: Path) -> list[str]:
+    pytest.importorskip("av")
+    from tests.domains.video.clip_folders import write_clips
+
+    return [f"data.folder={write_clips(folder / 'clips', count=6)}"]
+
+
 FILES: dict[str, Callable[[Path], list[str]]] = {
     "labelled_fasta": labelled_fasta,
     "genomic_benchmarks": genomic_benchmark,
@@ -207,6 +216,7 @@ FILES: dict[str, Callable[[Path], list[str]]] = {
     "cpsc2021": rhythms,
     "ptbxl": ptbxl,
     "cinc2021": challenge,
+    "labelled_clips": labelled_clips,
     "labelled_records": labelled_records,
     "hand_gestures": hand_gestures,
     "smartwatch_exercises": smartwatch_exercises,
