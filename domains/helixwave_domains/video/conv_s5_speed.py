@@ -1,0 +1,129 @@
+"""`python -m helixwave_domains.video.conv_s5_speed`: a training step of ConvS5 beside ConvLSTM's, and long rollouts.
+
+A step is teacher forcing over clips of 64x64 pixels, the mean squared error, a backward pass and AdamW. Both models
+have as many layers of the same width between the same encoder and decoder; what the ConvLSTM's gates make of its inputs
+is computed for all frames at once. Contenders take turns in one process, on one thread, and are compared by cpu time.
+A rollout goes on from 10 frames.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from helixwave import side_by_side
+from helixwave.side_by_side import best_in_turns
+from helixwave_kernels.bench.report import markdown
+from torch import Tensor, nn
+
+from helixwave_domains.video.conv_lstm import ConvLSTM
+from helixwave_domains.video.conv_s5 import ConvS5
+from helixwave_domains.video.frame_predictor import FramePredictor
+
+B, SIZE, N_LAYER = 2, 64, 3
+WIDTHS, LENGTHS = (32, 64), (20, 100)
+TURNS = 3
+"""Turns of each contender."""
+
+N_ROLLED, N_TIMED = 1000, 100
+"""Frames of a rollout, and of its beginning and its end that are timed."""
+
+
+class Step(NamedTuple):
+    """Milliseconds of cpu time of a training step."""
+
+    d_model: int
+    T: int
+    conv_s5: float
+    conv_lstm: float
+
+
+class Rollout(NamedTuple):
+    """Milliseconds of cpu time a frame at the beginning and at the end, and the bytes of the state there."""
+
+    model: str
+    first: float
+    last: float
+    first_bytes: int
+    last_bytes: int
+
+
+def measure_step(d_model: int, T: int) -> Step:
+    """A training step of both models."""
+    torch.manual_seed(0)
+    clips = torch.rand(B, T + 1, 1, SIZE, SIZE)
+    contenders: dict[str, FramePredictor] = {
+        "conv_s5": ConvS5(classes=["ink"], d_model=d_model, n_layer=N_LAYER),
+        "conv_lstm": ConvLSTM(classes=["ink"], d_model=d_model, n_layer=N_LAYER),
+    }
+    best = best_in_turns({name: training_step(model, clips) for name, model in contenders.items()}, turns=TURNS)
+    return Step(d_model, T, **best)
+
+
+def training_step(model: nn.Module, clips: Tensor) -> Callable[[], None]:
+    """One step on `[B, T + 1, C, H, W]`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (model(clips[:, :-1]) - clips[:, 1:]).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def measure_rollout(model: FramePredictor) -> Rollout:
+    """A long rollout of one clip."""
+    spent, sizes = [], []
+    with torch.inference_mode():
+        predicted, state = model.eval().advance(torch.rand(1, 10, 1, SIZE, SIZE))
+        for _ in range(N_ROLLED):
+            began = time.process_time()
+            predicted, state = model.advance(predicted[:, -1:], state)
+            spent.append(1e3 * (time.process_time() - began))
+            sizes.append(sum(each.numel() * each.element_size() for each in tensors(state)))
+    first, last = (sum(part) / N_TIMED for part in (spent[:N_TIMED], spent[-N_TIMED:]))
+    return Rollout(type(model).__name__, first, last, sizes[0], sizes[-1])
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """All tensors of a state."""
+    return [state] if isinstance(state, Tensor) else [each for part in state for each in tensors(part)]
+
+
+def tables(steps: Sequence[Step], rollouts: Sequence[Rollout]) -> str:
+    """What was measured, as Markdown."""
+    rows = [
+        [str(s.d_model), str(s.T), f"{s.conv_s5:.0f}", f"{s.conv_lstm:.0f}", f"{s.conv_lstm / s.conv_s5:.3g}x"]
+        for s in steps
+    ]
+    rolled = [[r.model, f"{r.first:.2f}", f"{r.last:.2f}", f"{r.first_bytes:,}", f"{r.last_bytes:,}"] for r in rollouts]
+    ends = f"ms a frame, frames 1 to {N_TIMED}", f"ms a frame, the last {N_TIMED} of {N_ROLLED:,}"
+    return "\n".join(
+        [
+            markdown(["d_model", "frames", "ConvS5, ms a step", "ConvLSTM, ms a step", "its time over ours"], rows),
+            markdown(["rollout", *ends, "bytes of state at frame 2", "at the last"], rolled),
+        ]
+    )
+
+
+def measured_tables() -> str:
+    """All of it, measured now."""
+    torch.set_num_threads(1)
+    steps = [measure_step(d_model, T) for d_model in WIDTHS for T in LENGTHS]
+    return tables(steps, [measure_rollout(ConvS5(classes=["ink"])), measure_rollout(ConvLSTM(classes=["ink"]))])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the page."""
+    name = "helixwave_domains.video.conv_s5_speed"
+    report = side_by_side.parser(name, __doc__).parse_args(argv).report
+    command = f"python -m {name}" + (f" --report {report}" if report else "")
+    setting = f"{N_LAYER} layers, batch {B}."
+    side_by_side.publish(
+        side_by_side.page("ConvS5, measured", __doc__, command, measured_tables(), setting=setting), report
+    )
+
+
+if __name__ == "__main__":
+    main()
