@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helixwave.checkpoint import build_model
 from helixwave.data.batches import make_loader
 from helixwave.data.source import Example
@@ -79,6 +80,30 @@ def test_gradients() -> None:
         learns = not name.startswith("teacher.")
         assert (parameter.grad is not None and bool(parameter.grad.any())) == learns, name
         assert parameter.requires_grad == learns, name
+
+
+def test_the_generator_learns_which_tokens_matter() -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes, mark = torch.randn(3, 6, generator=generator), torch.randn(6, generator=generator)
+
+    def draw() -> tuple[Tensor, Tensor, Tensor]:
+        target = torch.randint(3, (32,), generator=generator)
+        telling = torch.rand(32, 32, generator=generator) < 0.125
+        noise = torch.randn(32, 32, 6, generator=generator)
+        told = (classes[target] + mark)[:, None] + 0.3 * noise
+        return torch.where(telling[..., None], told, noise), target, telling
+
+    model = make(keep=0.25, momentum=0.9, dropout=0.0, d_model=16, n_layer=1).train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(40):
+        x, target, _ = draw()
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), target).backward()
+        optimizer.step()
+    x, _, telling = draw()
+    index, _ = best(model.eval().scores(x), 0.25, None)
+    # a quarter, if it were by chance
+    assert telling.gather(1, index).sum() > 0.5 * telling.sum()
 
 
 def test_the_slow_copy_is_the_moving_average() -> None:
