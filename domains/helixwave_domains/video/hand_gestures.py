@@ -8,7 +8,7 @@ from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
 
-from helixwave_domains.video.motion_augmentation import MotionAugmentation
+from helixwave_domains.video.motion_augmentation import Geometry, MotionAugmentation
 from helixwave_domains.video.motion_series import LabelledMotion, MotionData
 
 STEPS = 16
@@ -57,13 +57,13 @@ class HandGestures(MotionData):
             labels=labels,
             classes=classes,
             channels=["x", "y"],
-            vectors=[(0, 1)],
+            geometry=Geometry(vectors=[(0, 1)]),
         )
         part = parts_by_time(labels, (1 - validation - test, 1 - test), gap=STEPS - 1)
         super().__init__(
             motion,
             {name: np.flatnonzero((part == i) & hand) for i, name in enumerate(PARTS)},
-            augmentation=MotionAugmentation(crop, speed, rotation, amplitude, jitter),
+            augmentation=MotionAugmentation(crop, speed, rotation, 0.0, amplitude, jitter),
             facts={
                 "rows between the parts, left out as they overlap": int((part < 0).sum()),
                 "rows without a hand, left out": int((~hand).sum()),

@@ -7,7 +7,7 @@ import numpy as np
 from helixwave.data.splits import PARTS, given_parts, split_groups
 from helixwave.errors import InputError, nearest
 
-from helixwave_domains.video.motion_augmentation import MotionAugmentation
+from helixwave_domains.video.motion_augmentation import Geometry, MotionAugmentation
 from helixwave_domains.video.motion_series import LabelledMotion, MotionData
 from helixwave_domains.video.motion_tables import Columns, MotionTable, read_motion
 
@@ -26,9 +26,10 @@ class LabelledMotionTable(MotionData):
         split: the column that says train, validation or test; null: groups are dealt out.
         channels: columns that the model reads; null: all others that hold numbers.
         vectors: names of the channels of each vector in the plane or in space, which `rotation` turns together.
+        mirrored: names of the channels that change their sign in a mirror image, for `mirror`.
         validation, test: shares of the groups, where no column says the split.
         split_seed: of the split, stratified by class.
-        crop, speed, rotation, amplitude, jitter: of training series, see `MotionAugmentation`.
+        crop, speed, rotation, mirror, amplitude, jitter: of training series, see `MotionAugmentation`.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class LabelledMotionTable(MotionData):
         split: str | None = None,
         channels: list[str] | None = None,
         vectors: list[list[str]] | None = None,
+        mirrored: list[str] | None = None,
         validation: float = 0.15,
         test: float = 0.2,
         split_seed: int = 0,
         crop: float = 0.0,
         speed: float = 0.0,
         rotation: float = 0.0,
+        mirror: float = 0.0,
         amplitude: float = 0.0,
         jitter: float = 0.0,
     ):
@@ -63,13 +66,12 @@ class LabelledMotionTable(MotionData):
             places = split_groups(groups, labels, validation=validation, test=test, seed=split_seed)
         else:
             places = given_parts(found.facts[split], where=table)
-        motion = LabelledMotion(
-            found.names, found.series, labels, classes, found.channels, _places_of(vectors or [], found.channels)
-        )
+        geometry = _geometry(vectors or [], mirrored or [], found.channels)
+        motion = LabelledMotion(found.names, found.series, labels, classes, found.channels, geometry)
         super().__init__(
             motion,
             {name: np.array(places[name], dtype=np.int64) for name in PARTS},
-            augmentation=MotionAugmentation(crop, speed, rotation, amplitude, jitter),
+            augmentation=MotionAugmentation(crop, speed, rotation, mirror, amplitude, jitter),
             facts=_facts(found, columns, places, groups),
         )
 
@@ -89,12 +91,14 @@ def _facts(
     return facts
 
 
-def _places_of(vectors: Sequence[Sequence[str]], channels: Sequence[str]) -> list[list[int]]:
-    """Vectors by the places of their channels."""
-    for vector in vectors:
-        for name in vector:
+def _geometry(vectors: Sequence[Sequence[str]], mirrored: Sequence[str], channels: list[str]) -> Geometry:
+    """Vectors and mirrored channels by their places."""
+    for argument, names in [*(("vectors", vector) for vector in vectors), ("mirrored", mirrored)]:
+        for name in names:
             if name not in channels:
-                raise InputError(f"data: vectors has {name!r}, which is no channel. {nearest(name, list(channels))}")
+                raise InputError(f"data: {argument} has {name!r}, which is no channel. {nearest(name, channels)}")
+    for vector in vectors:
         if len(vector) not in (2, 3):
             raise InputError(f"data: vectors has {list(vector)}, expected two channels (a plane) or three (space)")
-    return [[channels.index(name) for name in vector] for vector in vectors]
+    places = [[channels.index(name) for name in vector] for vector in vectors]
+    return Geometry(places, [channels.index(name) for name in mirrored])

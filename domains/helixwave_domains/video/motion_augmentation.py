@@ -12,6 +12,19 @@ Series = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What becomes of the channels when all is turned or seen in a mirror.
+
+    Args:
+        vectors: the channels of each vector in the plane or in space, turned alike.
+        mirrored: the channels that change their sign in a mirror.
+    """
+
+    vectors: Sequence[Sequence[int]] = ()
+    mirrored: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class MotionAugmentation:
     """What is drawn for a training series. Zeros leave it as it is.
 
@@ -19,16 +32,18 @@ class MotionAugmentation:
         crop: a stretch of the series is read, from the whole down to without this share of it.
         speed: deviation of the logarithm of a factor of how fast it runs.
         rotation: degrees by which vectors are turned at most, in the plane or about an axis drawn in space.
+        mirror: the probability of a mirror image, such as that of the other arm.
         amplitude: deviation of the logarithm of a factor of all values.
         jitter: deviation of white noise, in deviations of each channel over the training series.
 
     Raises:
-        InputError: a value below zero, or a crop that leaves nothing.
+        InputError: a value below zero, a crop that leaves nothing, or no probability.
     """
 
     crop: float = 0.0
     speed: float = 0.0
     rotation: float = 0.0
+    mirror: float = 0.0
     amplitude: float = 0.0
     jitter: float = 0.0
 
@@ -39,24 +54,18 @@ class MotionAugmentation:
                 raise InputError(f"data: {field.name} is {value}, expected 0 or more")
         if self.crop >= 1:
             raise InputError(f"data: crop is {self.crop}, expected less than 1")
+        if self.mirror > 1:
+            raise InputError(f"data: mirror is {self.mirror}, expected a probability")
 
     def drawn(
-        self,
-        series: Series,
-        rng: np.random.Generator,
-        *,
-        vectors: Sequence[Sequence[int]],
-        deviation: NDArray[np.float32],
+        self, series: Series, rng: np.random.Generator, geometry: Geometry, deviation: NDArray[np.float32]
     ) -> Series:
-        """A series `[T, C]` as it might have been, `[T', C]`.
-
-        Args:
-            vectors: the channels of each vector in the plane or in space, turned alike.
-            deviation: of the channels `[C]`.
-        """
+        """A series `[T, C]` as it might have been, `[T', C]`; `deviation` is that of its channels `[C]`."""
         values = _cropped(series, 1 - self.crop * rng.random(), rng.random())
         values = _played(values, np.exp(self.speed * rng.standard_normal()))
-        values = _turned(values, self.rotation * rng.uniform(-1, 1), rng, vectors)
+        values = _turned(values, self.rotation * rng.uniform(-1, 1), rng, geometry.vectors)
+        if rng.random() < self.mirror:
+            values = _mirrored(values, geometry.mirrored)
         values = values * np.exp(self.amplitude * rng.standard_normal())
         return (values + self.jitter * deviation * rng.standard_normal(values.shape)).astype(np.float32)
 
@@ -90,6 +99,12 @@ def _turned(series: Series, degrees: float, rng: np.random.Generator, vectors: S
         turn = plane_rotation(angle) if len(channels) == 2 else space_rotation(angle, axis)
         turned[:, list(channels)] = series[:, list(channels)] @ turn.T
     return turned
+
+
+def _mirrored(series: Series, channels: Sequence[int]) -> Series:
+    seen = series.copy()
+    seen[:, list(channels)] *= -1
+    return seen
 
 
 def plane_rotation(angle: float) -> NDArray[np.float64]:

@@ -56,7 +56,7 @@ class MotionFeaturesRandomForest:
         return torch.from_numpy(np.log(probabilities)).float(), torch.from_numpy(labels["test"])
 
     def _features(self, parts: dict[str, MotionSplit], points: int) -> list[Features]:
-        return [motion_features(part.series, part.vectors, points) for part in parts.values()]
+        return [motion_features(part.series, part.geometry.vectors, points) for part in parts.values()]
 
     def _fitted(self, features: Features, labels: np.ndarray, leaf: int) -> RandomForestClassifier:
         forest = RandomForestClassifier(self.trees, min_samples_leaf=leaf, random_state=self.seed)

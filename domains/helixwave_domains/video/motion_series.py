@@ -1,7 +1,7 @@
 """Labelled motion in three parts: what all data sets of point tracks and of movement sensors share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from helixwave.errors import InputError
 from helixwave.files import write_table
 from numpy.typing import NDArray
 
-from helixwave_domains.video.motion_augmentation import MotionAugmentation, Series
+from helixwave_domains.video.motion_augmentation import Geometry, MotionAugmentation, Series
 
 _AT_ONCE = 64
 
@@ -57,7 +57,7 @@ class MotionSplit:
         series: `[T, C]` each, as measured.
         labels: places in the classes `[M]`.
         preprocessing: scales them.
-        vectors: the channels of each vector that a rotation turns.
+        geometry: of their channels.
         augmentation: what is done to examples that are augmented.
     """
 
@@ -69,11 +69,11 @@ class MotionSplit:
         labels: NDArray[np.int64],
         preprocessing: MotionPreprocessing,
         *,
-        vectors: Sequence[Sequence[int]] = (),
+        geometry: Geometry,
         augmentation: MotionAugmentation | None = None,
     ):
         self.series, self.labels, self.preprocessing = series, labels, preprocessing
-        self.vectors, self.augmentation = vectors, augmentation or MotionAugmentation()
+        self.geometry, self.augmentation = geometry, augmentation or MotionAugmentation()
         self.deviation = np.array(preprocessing.deviation, dtype=np.float32)
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class MotionSplit:
     def example(self, index: int, rng: np.random.Generator | None) -> Example:
         series = self.series[index]
         if rng is not None:
-            series = self.augmentation.drawn(series, rng, vectors=self.vectors, deviation=self.deviation)
+            series = self.augmentation.drawn(series, rng, self.geometry, self.deviation)
         return {"inputs": self.preprocessing.scaled(series), "target": int(self.labels[index])}
 
 
@@ -99,7 +99,7 @@ class LabelledMotion:
         labels: places in the classes `[M]`.
         classes: their names.
         channels: names of the channels.
-        vectors: the channels of each vector in the plane or in space.
+        geometry: of the channels.
     """
 
     names: Sequence[str]
@@ -107,7 +107,7 @@ class LabelledMotion:
     labels: NDArray[np.int64]
     classes: list[str]
     channels: list[str]
-    vectors: Sequence[Sequence[int]] = ()
+    geometry: Geometry = field(default_factory=Geometry)
 
 
 class MotionData:
@@ -143,7 +143,7 @@ class MotionData:
                 [motion.series[i] for i in places[name]],
                 motion.labels[places[name]],
                 settings,
-                vectors=motion.vectors,
+                geometry=motion.geometry,
                 augmentation=augmentation if name == "train" else None,
             )
             for name in PARTS
