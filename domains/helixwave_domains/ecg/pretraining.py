@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from helixwave.data.source import Example, Source
 from helixwave.data.views import Unlabelled
 from helixwave.errors import InputError
+from helixwave.objectives.means import Means
 from helixwave.objectives.objective import Objective
 from helixwave.outputs import Predicts
 from torch import Tensor, nn
@@ -95,8 +96,8 @@ class ContrastiveCrops(Objective):
         found = logits.argmax(-1) == right
         return torch.stack([F.cross_entropy(logits, right, reduction="none"), found.float()], dim=-1), right
 
-    def metrics(self) -> "_Means":
-        return _Means("nt_xent", "retrieval")
+    def metrics(self) -> Means:
+        return Means("nt_xent", "retrieval")
 
     def defined(self, target: Tensor) -> bool:
         return len(target) > 0
@@ -112,23 +113,6 @@ class ContrastiveCrops(Objective):
         number = torch.arange(len(unit), device=unit.device)
         logits = (unit @ unit.mT / self.temperature).masked_fill(number[:, None] == number, -math.inf)
         return logits, (number + len(outputs)) % len(unit)
-
-
-class _Means:
-    """Means of numbers `[M, n]` by name."""
-
-    def __init__(self, *names: str):
-        self.names = names
-        self.reset()
-
-    def reset(self) -> None:
-        self.total, self.count = torch.zeros(len(self.names), dtype=torch.float64), 0
-
-    def update(self, outputs: Tensor, target: Tensor) -> None:
-        self.total, self.count = self.total + outputs.detach().double().sum(0).cpu(), self.count + len(outputs)
-
-    def compute(self) -> dict[str, Tensor]:
-        return dict(zip(self.names, self.total / max(self.count, 1), strict=True))
 
 
 def _expect_share(name: str, share: float) -> None:

@@ -38,7 +38,7 @@ def genomics(folder: Path) -> dict[str, Any]:
 def ecg(folder: Path) -> dict[str, Any]:
     return {
         "model": {"name": "ecg_model", "widths": [], "kernels": [5], "strides": [2]},
-        "data": {"name": "simulated_ecg", "train": 4, "validation": 2, "test": 2},
+        "data": {"name": "simulated_ecg", "train": 2, "validation": 1, "test": 1},
         "objective": {"name": "classification"},
     }
 
@@ -110,11 +110,8 @@ def together(domain: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed"])
-def test_switches_together(domain: str, killed: bool, tmp_path: Path) -> None:
-    """A run that is killed with SIGKILL and resumed ends as one that was not, bit for bit."""
-    if killed and domain != "genomics":
-        pytest.skip("one domain is killed: what is saved does not depend on it")
+def test_switches_together(domain: str, tmp_path: Path) -> None:
+    """In one run; of one domain it is killed too, with SIGKILL, and resumed to the same bits."""
     recipe = write_recipe(domain, tmp_path, together(domain))
     whole = RunFolder(tmp_path / "whole")
     run("train", recipe, "--run", whole.path)
@@ -123,7 +120,7 @@ def test_switches_together(domain: str, killed: bool, tmp_path: Path) -> None:
     shares = [float(value) for name, value in row.items() if name.startswith("share_")]
     assert sum(shares) == pytest.approx(1)
     assert shares != [pytest.approx(2 / 3), pytest.approx(1 / 3)], "weights have followed the progress"
-    if killed:
+    if domain == "genomics":
         folder = RunFolder(tmp_path / "killed")
         kill_after_an_epoch(recipe, folder)
         run("resume", folder.path)

@@ -1,7 +1,7 @@
 """Batches as a function of seed and epoch alone, so that a resumed run sees what an uninterrupted one would."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from helixwave.recipe import Batches
 
 IGNORED = -100
 """A class that is not scored."""
+
+# bytes of inputs whose pieces are cut without making the example again
+_RECENT = 1 << 28
 
 
 class Draw(NamedTuple):
@@ -76,14 +79,38 @@ class _Drawn(Dataset[Any]):
     """Examples by what was drawn: each has its own random stream, whatever piece of it is asked for."""
 
     def __init__(self, splits: Sequence[Split], seed: int):
-        self.splits, self.seed = splits, seed
+        self.splits, self.seed, self.recent = splits, seed, _Recent(_RECENT)
 
     def __len__(self) -> int:
         return len(self.splits[0])
 
     def __getitem__(self, draw: Draw) -> tuple[int, Example]:
+        if draw.stop is None:
+            return draw.objective, self._whole(draw)
+        # its other pieces are asked for soon
+        whole = draw._replace(start=0, stop=None, scored=0)
+        return draw.objective, _piece(self.recent.get(whole, lambda: self._whole(whole)), draw)
+
+    def _whole(self, draw: Draw) -> Example:
         rng = None if draw.epoch is None else np.random.default_rng((self.seed, draw.epoch, draw.example))
-        return draw.objective, _piece(self.splits[draw.objective].example(draw.example, rng), draw)
+        return self.splits[draw.objective].example(draw.example, rng)
+
+
+class _Recent:
+    """The examples that were made last, up to so many bytes of inputs."""
+
+    def __init__(self, limit: int):
+        self.limit, self.size = limit, 0
+        self.examples: dict[Draw, Example] = {}
+
+    def get(self, draw: Draw, make: Callable[[], Example]) -> Example:
+        if draw not in self.examples:
+            self.examples[draw] = example = make()
+            self.size += example["inputs"].nbytes
+            while self.size > self.limit and len(self.examples) > 1:
+                oldest = self.examples.pop(next(iter(self.examples)))
+                self.size -= oldest["inputs"].nbytes
+        return self.examples[draw]
 
 
 def _piece(example: Example, draw: Draw) -> Example:
