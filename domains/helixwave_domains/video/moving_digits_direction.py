@@ -67,7 +67,7 @@ class MovingDigitsDirection:
                 f" crosses the {room} pixels that data.size leaves it"
             )
         self.classes = list(DIRECTIONS)
-        self.reads = {"channels": 1}
+        self.reads = {"channels": 1, "n_frame": n_frame, "size": size}
         self.size, self.digit_size, self.speed, self.n_frame, self.seed = size, digit_size, speed, n_frame, seed
         self.images = {part: images for part, (images, _) in digit_images(digit_size, seed=seed).items()}
         self.train, self.validation, self.test = (_Clips(self, part, counts[part]) for part in PARTS)
