@@ -103,13 +103,18 @@ class LongHorizon:
         if wrong := [each for each in self.horizons if not 1 <= each <= n_test]:
             raise InputError(f"data.horizons: {wrong[0]}, expected 1 to {n_test}, the test rows of {dataset}")
         train = y.iloc[: self.borders.train]
-        self.y = ((y - train.mean()) / train.std(ddof=0).replace(0, 1)).iloc[: self.borders.test]
+        self.mean, self.deviation = train.mean(), train.std(ddof=0).replace(0, 1)
+        self.y = ((y - self.mean) / self.deviation).iloc[: self.borders.test]
         self.classes = list(map(str, y.columns))
 
     @property
     def n_validation(self) -> int:
         """Validation rows, the last of those that a model is fitted to."""
         return self.borders.validation - self.borders.train
+
+    def unscaled(self, values: Floats) -> Floats:
+        """Standardised values `[T, C]` in the units of the file."""
+        return values * self.deviation.to_numpy() + self.mean.to_numpy()
 
     def fitting_part(self) -> pd.DataFrame:
         """Training and validation rows."""

@@ -16,6 +16,7 @@ from helixwave.outputs import Predicts
 from helixwave.pictures import scatter_picture
 
 Metric = Literal["pearson", "spearman", "r2", "mse"]
+_MOST_DRAWN = 8
 
 
 class Regression(Objective):
@@ -40,16 +41,19 @@ class Regression(Objective):
         return (outputs[known] - target[known].to(outputs.dtype)).square().sum() / known.sum().clamp(min=1)
 
     def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions and targets `[M, n]` in float32."""
+        """Predictions and targets `[M, n]` in float32, where any number is known."""
         expect_targets(outputs, target, per_place=1)
-        return outputs.flatten(0, -2).float(), target.flatten(0, -2).float()
+        outputs, target = outputs.flatten(0, -2).float(), target.flatten(0, -2).float()
+        kept = ~target.isnan().all(-1)
+        return outputs[kept], target[kept]
 
     def metrics(self) -> Collected:
         return Collected(_SCORES)
 
     def pictures(self, outputs: Tensor, target: Tensor) -> list[Picture]:
-        """Predictions against targets on the test split."""
-        return [scatter_picture(target.numpy(), outputs.numpy(), self.classes)]
+        """Predictions against targets on the test split, of eight numbers at most, from the first to the last."""
+        kept = np.linspace(0, len(self.classes) - 1, min(len(self.classes), _MOST_DRAWN)).round().astype(int)
+        return [scatter_picture(target.numpy()[:, kept], outputs.numpy()[:, kept], [self.classes[i] for i in kept])]
 
 
 def _r2(outputs: np.ndarray, target: np.ndarray) -> float:
