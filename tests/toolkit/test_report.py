@@ -5,11 +5,13 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+from helixwave.data import Picture
 from helixwave.pictures import as_png, as_svg, class_curves, confusion_picture, learning_curves, roc_picture
 from helixwave.recipe import Recipe, load_recipe, to_yaml
 from helixwave.report import write_report
 from helixwave.results import Results, write_results
 from helixwave.run_folder import RunFolder
+from matplotlib.figure import Figure
 from torch import nn
 
 EVIL = "<script>alert('x')</script>"
@@ -45,6 +47,16 @@ def plain(tmp_path_factory):
         tmp_path_factory.mktemp("report") / "report.html",
         drawn=pictures(["a", "b", "c"]),
         data={"test": "9 blocks", "ambiguous": 4},
+    )
+
+
+def test_animation_stands_below_its_figure(tmp_path):
+    moving = Picture("Moving", "A dot.", Figure(), frames=np.eye(4, dtype=np.uint8).reshape(4, 2, 2) * 255)
+    text = page(tmp_path / "report.html", drawn=[moving])
+    assert FETCHED.findall(text) == []
+    assert (
+        len(re.findall(r'</svg>\s*<img src="data:image/png;base64,[^"]+" alt="Moving, moving"><figcaption>A dot', text))
+        == 1
     )
 
 

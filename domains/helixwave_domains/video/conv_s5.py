@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from helixwave_domains.video.frame_predictor import GROUPS, FramePredictor, expect_width, per_frame
 
 Route = Literal["scan", "fft", "sequential"]
+Output = Literal["standard", "half_glu", "resnet"]
 
 
 class ConvS5(FramePredictor):
@@ -44,7 +45,7 @@ class ConvS5(FramePredictor):
         d_state: int = 32,
         n_block: int = 1,
         kernel: int = 3,
-        output: Literal["standard", "resnet"] = "standard",
+        output: Output = "standard",
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
         route: Route = "scan",
@@ -75,9 +76,9 @@ class ConvSSM(nn.Module):
     Args:
         d_state: real size of the state at each place; half as many complex numbers.
         n_block: A starts as the eigenvalues of that many HiPPO matrices of size `d_state / n_block`.
-        kernel: side of the convolutions, odd.
-        output: behind the state space, before the skip. `"standard"`: `silu(norm(y + D * u))`; `"resnet"`: a residual
-            block of two convolutions on y.
+        kernel: side of the convolutions, odd; D has one of 1.
+        output: behind the state space, before the skip. `"standard"`: `silu(n)` with `n = norm(y + D u)`;
+            `"half_glu"`: `gelu(n) sigmoid(W gelu(n))`; `"resnet"`: a residual block of two convolutions on y.
         dt_min, dt_max: range of the step sizes at the start, log-uniform.
         route: how states are computed: by the scan operator, by a Fourier transform over time, or step by step.
 
@@ -96,7 +97,7 @@ class ConvSSM(nn.Module):
         d_state: int = 32,
         n_block: int = 1,
         kernel: int = 3,
-        output: Literal["standard", "resnet"] = "standard",
+        output: Output = "standard",
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
         route: Route = "scan",
@@ -117,8 +118,12 @@ class ConvSSM(nn.Module):
         self.B = _pairs(torch.tensordot(V.mH, _he_normal(d_state, d_model, kernel).to(V.dtype), 1))
         C = torch.complex(*(_he_normal(d_model, d_state, kernel) for _ in range(2)))
         self.C = _pairs(torch.einsum("dnhw,np->dphw", C, V))
-        self.direct = nn.Conv2d(d_model, d_model, kernel, padding="same", bias=False) if output == "standard" else None
-        self.output = _activated_norm(d_model) if output == "standard" else ResidualBlock(d_model, kernel)
+        self.direct = None if output == "resnet" else nn.Conv2d(d_model, d_model, 1, bias=False)
+        self.output = {
+            "standard": lambda: _activated_norm(d_model),
+            "half_glu": lambda: nn.Sequential(nn.GroupNorm(GROUPS, d_model), HalfGLU(d_model)),
+            "resnet": lambda: ResidualBlock(d_model, kernel),
+        }[output]()
         self._weights = Derived()
 
     def forward(self, u: Tensor, state: Tensor | None = None, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -194,6 +199,18 @@ ROUTES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "fft": _transformed,
     "sequential": _sequential,
 }
+
+
+class HalfGLU(nn.Module):
+    """`g sigmoid(W g)` with `g = gelu(n)`, so that channels are multiplied: `[N, D, H, W] -> [N, D, H, W]`."""
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.gate = nn.Conv2d(d_model, d_model, 1)
+
+    def forward(self, n: Tensor) -> Tensor:
+        g = F.gelu(n, approximate="tanh")
+        return g * torch.sigmoid(self.gate(g))
 
 
 class ResidualBlock(nn.Module):

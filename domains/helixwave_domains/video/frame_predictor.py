@@ -11,7 +11,7 @@ from helixwave.lengths import at_end
 from torch import Tensor, nn
 
 # logit of the share of a frame that is the last one moved, at the start
-_MOSTLY_MOVED = 2.0
+_MOSTLY_MOVED = 4.0
 # channels that are normalised together are a fourth of all
 GROUPS = 4
 
@@ -120,7 +120,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.patch, self.reach = patch, reach
         self.sizes = [2 * reach + 1, 2 * reach + 1, channels * patch**2, channels * patch**2]
-        self.conv = nn.Conv2d(d_model, sum(self.sizes), 3, padding=1)
+        self.conv = nn.Conv2d(d_model, sum(self.sizes), 1)
         with torch.no_grad():
             self.conv.bias[-self.sizes[-1] :] = _MOSTLY_MOVED  # type: ignore[index]
 

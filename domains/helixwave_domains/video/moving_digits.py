@@ -45,7 +45,7 @@ class MovingDigits:
         n_digit: int = 1,
         size: int = 64,
         digit_size: int = 28,
-        speed: int = 3,
+        speed: int = 2,
         context: int = 10,
         train_horizon: int = 10,
         horizon: int = 40,

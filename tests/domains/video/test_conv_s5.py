@@ -12,6 +12,7 @@ from helixwave_domains.video.frame_predictor import Decoder, Encoder
 MODELS = [pytest.param(ConvS5, id="conv_s5"), pytest.param(ConvLSTM, id="conv_lstm")]
 LAYERS = [
     pytest.param(lambda: ConvSSM(8, d_state=8, n_block=2), id="standard"),
+    pytest.param(lambda: ConvSSM(8, d_state=4, output="half_glu"), id="half_glu"),
     pytest.param(lambda: ConvSSM(8, d_state=6, output="resnet"), id="resnet"),
     pytest.param(lambda: ConvLSTMLayer(8), id="conv_lstm"),
 ]
@@ -42,7 +43,7 @@ def test_states_and_outputs_are_those_of_the_recurrence(route):
     u, x = torch.randn(2, 7, 8, 5, 6), torch.randn(2, 4, 5, 6, dtype=torch.complex64)
     states = plain_states(layer, u, x)
     C, convolved = torch.view_as_complex(layer.C), u.flatten(0, 1)
-    y = 2 * F.conv2d(states.flatten(0, 1), C, padding=1).real + F.conv2d(convolved, layer.direct.weight, padding=1)
+    y = 2 * F.conv2d(states.flatten(0, 1), C, padding=1).real + F.conv2d(convolved, layer.direct.weight)
     norm = layer.output[0]
     expected = convolved + F.silu(F.group_norm(y, 4, norm.weight, norm.bias))
     found, last = layer(u, x.permute(0, 2, 3, 1))
@@ -50,7 +51,7 @@ def test_states_and_outputs_are_those_of_the_recurrence(route):
     assert differs(last, states[:, -1].permute(0, 2, 3, 1)) < 1e-5
 
 
-@pytest.mark.parametrize("output", ["standard", "resnet"])
+@pytest.mark.parametrize("output", ["standard", "half_glu", "resnet"])
 def test_routes_agree_in_outputs_state_and_all_gradients(output):
     torch.manual_seed(0)
     layer = ConvSSM(8, d_state=8, output=output)
