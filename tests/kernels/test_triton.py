@@ -48,20 +48,23 @@ def runs() -> Iterator[Any]:
     """
     for op in IN_TRITON:
         default, *others = cases(op).VARIANTS
+        slow = {"marks": pytest.mark.slow}
         # two and three chunks; where steps follow each other one by one, few are enough and many are slow
         T, longer = (19, 37) if hasattr(implementation(op), "CHUNK") else (5, 8)
         # channels that fill their block, and channels that do not
         full, not_full = ({"D": 4}, {"D": 3}) if "D" in cases(op).MEASURED else ({}, {})
         alone = full | {"B": 1}
-        yield pytest.param(op, default, alone | {"T": 1}, torch.float32, True, False, id=f"{op.__name__}-1")
+        yield pytest.param(op, default, alone | {"T": 1}, torch.float32, False, False, id=f"{op.__name__}-1")
         yield pytest.param(op, default, full | {"T": 2}, torch.float32, True, True, id=f"{op.__name__}-2")
-        yield pytest.param(op, default, alone | {"T": T}, torch.float32, False, False, id=f"{op.__name__}-{T}")
+        yield pytest.param(op, default, alone | {"T": T}, torch.float32, False, False, id=f"{op.__name__}-{T}", **slow)
         yield pytest.param(
             op, default, not_full | {"T": longer}, torch.float32, True, True, id=f"{op.__name__}-{longer}"
         )
         yield pytest.param(op, default, alone | {"T": T}, torch.bfloat16, True, False, id=f"{op.__name__}-bfloat16")
         for variant in others:
-            yield pytest.param(op, variant, full | {"T": T}, torch.float32, True, True, id=f"{op.__name__}-{variant}")
+            marks = {} if variant == others[0] else slow
+            name = f"{op.__name__}-{variant}"
+            yield pytest.param(op, variant, full | {"T": T}, torch.float32, True, True, id=name, **marks)
 
 
 @NEEDS_NO_GPU
@@ -179,10 +182,21 @@ def check_compiled(lines: list[dict[str, Any]]) -> None:
 SMALL_TILES = ["--chunk", "16", "--size", "K=16", "V=16", "P=16", "N=16"]
 
 
-@pytest.mark.parametrize("target", ["90:bfloat16", "80:float32"])
-def test_compiles_to_ptx(target):
+QUICKLY_COMPILED = ["delta_rule", "linear_scan", "recurrent", "selective_scan", "short_conv"]
+ALL_IN_TRITON = [op.__name__ for op in IN_TRITON]
+
+
+@pytest.mark.parametrize(
+    ("names", "target"),
+    [
+        (QUICKLY_COMPILED, "90:bfloat16"),
+        pytest.param(ALL_IN_TRITON, "90:bfloat16", marks=pytest.mark.slow),
+        pytest.param(ALL_IN_TRITON, "80:float32", marks=pytest.mark.slow),
+    ],
+    ids=["quick", "90:bfloat16", "80:float32"],
+)
+def test_compiles_to_ptx(names, target):
     """The default variants, forward and backward, in small tiles; test_compiles_to_machine_code: full size."""
-    names = [op.__name__ for op in IN_TRITON]
     lines = compile_lines(*names, "--first", "--target", target, *SMALL_TILES)
     for name in names:
         check_compiled([line for line in lines if line["operator"] == name])
