@@ -34,7 +34,16 @@ class Sliding:
                 raise InputError(f"{name} is {value}, expected seconds, more than 0")
 
     def fitted(self, preprocessing: Preprocessing) -> Preprocessing:
-        """The preprocessing with as many frames as a `dense` window of this length has."""
+        """The preprocessing with as many frames as a `dense` window of this length has.
+
+        Raises:
+            InputError: a stride where the whole clip is one window.
+        """
+        if self.window is None and self.stride is not None and preprocessing.seconds is None:
+            raise InputError(
+                f"stride is {self.stride:g}, and the model was trained to read a whole clip at once. Give a window "
+                "of so many seconds too"
+            )
         if self.window is None or preprocessing.sampling == "uniform":
             return preprocessing
         return replace(preprocessing, n_frame=max(1, round(self.window * preprocessing.rate)))

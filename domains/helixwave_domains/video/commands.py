@@ -63,7 +63,7 @@ def predict(
     Every file leaves a row in predictions.csv; one that cannot be read has its reason there, and the command then ends
     with 3.
 
-    Example: helixwave video predict clips/ --checkpoint runs/video/finetune/RUN --stride 2
+    Example: helixwave video predict clips/ --checkpoint runs/video/finetune/RUN --window 2
     """
     from helixwave.file_rows import SOME_FAILED, run
     from helixwave.file_rows_screen import say
@@ -100,7 +100,7 @@ def embed(
 ) -> None:
     """Vectors of clips, one for each window with its times, in memory that does not grow with the clip.
 
-    Example: helixwave video embed lecture.mp4 --checkpoint runs/video/finetune/RUN --stride 1 --out vectors.npz
+    Example: helixwave video embed lecture.mp4 --checkpoint runs/video/finetune/RUN --window 2 --out vectors.npz
     """
     from helixwave.file_rows import SOME_FAILED
 

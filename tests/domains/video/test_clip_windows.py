@@ -38,6 +38,8 @@ def test_as_trained(clip):
     np.testing.assert_allclose(Sliding().spans(uniform, 4.0), [[0], [4]])
     assert Sliding(window=3).fitted(dense).n_frame == 15
     assert Sliding(window=3).fitted(uniform).n_frame == 6
+    with pytest.raises(InputError, match=r"stride is 2, and the model was trained to read a whole clip .* a window"):
+        Sliding(stride=2).fitted(uniform)
 
 
 def test_no_more_frames_are_decoded_than_the_window_needs(clip):
