@@ -45,8 +45,8 @@ def ecg(folder: Path) -> dict[str, Any]:
 
 def forecasting(folder: Path) -> dict[str, Any]:
     return {
-        "model": {"name": "signal_model"},
-        "data": {"name": "series_windows"},
+        "model": {"name": "series_forecaster", "window": 8},
+        "data": {"name": "series_windows", "context": 32, "horizon": 4},
         "objective": {"name": "regression", "monitor": "mse"},
     }
 
