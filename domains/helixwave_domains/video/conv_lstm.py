@@ -27,9 +27,9 @@ class ConvLSTM(FramePredictor):
         self,
         *,
         classes: list[str],
-        d_model: int = 32,
+        d_model: int = 64,
         n_layer: int = 3,
-        patch: int = 4,
+        patch: int = 8,
         reach: int = 4,
         kernel: int = 3,
     ):

@@ -18,17 +18,16 @@ class FramePrediction(Objective):
     """The frames that follow: taught frame by frame, judged by how near a rollout comes to them.
 
     In training a model reads a whole clip and predicts the frame behind each. So that it learns to go on from its own
-    frames, those of the end of the clip, from a random one on, are replaced by what it predicts for them, `n_pass - 1`
-    times over and for all of them at once; no gradient goes through these. Otherwise, and for all scores, it is given
-    the inputs alone and rolls out as many frames as the targets have. The loss is half the mean squared and half the
-    mean absolute error, as that of the published ConvS5. Source of the passes: Mihaylova and Martins, "Scheduled
-    Sampling for Transformers", 2019.
+    frames, in a share of the batches the end of the clip, from a random frame on, is the model's own rollout, through
+    which no gradient goes. Otherwise, and for all scores, it is given the inputs alone and rolls out as many frames as
+    the targets have. The loss is half the mean squared and half the mean absolute error, as that of the published
+    ConvS5. Own frames after Bengio et al., "Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks",
+    2015.
 
     Args:
         classes: of the source, the channels of a frame.
-        n_pass: how often a training batch goes through the model; 1: no frame is replaced.
-        share: of the training batches whose frames are replaced.
-        horizons: frames that are also scored alone, counted from 1.
+        share: of the training batches that end in own frames.
+        horizons: frames that are also scored alone, counted from 1; 10, 20 and 40 if none are given.
 
     Raises:
         InputError: a number that makes no sense.
@@ -37,12 +36,10 @@ class FramePrediction(Objective):
     predicts: Predicts = "numbers"
     monitor, mode = "psnr", "max"
 
-    def __init__(self, classes: list[str], *, n_pass: int = 3, share: float = 0.5, horizons: list[int] | None = None):
-        self.classes, self.n_pass, self.share = classes, n_pass, share
+    def __init__(self, classes: list[str], *, share: float = 0.5, horizons: list[int] | None = None):
+        self.classes, self.share = classes, share
         self.horizons = [10, 20, 40] if horizons is None else horizons
         self.horizon = max([1, *self.horizons])
-        if n_pass < 1:
-            raise InputError(f"objective: n_pass is {n_pass}, expected at least 1")
         if not 0 <= share <= 1:
             raise InputError(f"objective: share is {share}, expected 0 to 1")
         if min([1, *self.horizons]) < 1:
@@ -66,18 +63,13 @@ class FramePrediction(Objective):
         return model(self.own_frames(model, inputs, lengths), lengths)
 
     def own_frames(self, model: nn.Module, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Inputs whose end is what the model predicts, for a share of the calls."""
-        if self.n_pass == 1 or inputs.shape[1] < 3 or float(torch.rand(())) >= self.share:
+        """Inputs whose end is what the model rolls out, in a share of the calls."""
+        T = inputs.shape[1]
+        if T < 3 or float(torch.rand(())) >= self.share:
             return inputs
-        B, T = inputs.shape[:2]
-        first = torch.randint(2, T, (B, 1), device=inputs.device)
-        is_own = (torch.arange(T, device=inputs.device) >= first)[..., None, None, None]
-        frames = inputs
-        with torch.no_grad():
-            for _ in range(self.n_pass - 1):
-                predicted = model(frames, lengths)
-                frames = torch.where(is_own, torch.cat([inputs[:, :1], predicted[:, :-1]], dim=1), inputs)
-        return frames
+        given = int(torch.randint(2, T, ()))
+        rolled: Tensor = model.predict(inputs[:, :given], T - given, lengths.clamp(max=given))  # type: ignore[operator]
+        return torch.cat([inputs[:, :given], rolled], dim=1)
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Half the mean squared and half the mean absolute error of what is there; NaN is not."""

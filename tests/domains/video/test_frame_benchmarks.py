@@ -49,7 +49,7 @@ def test_tables_hold_the_figures():
     scores = {f"{name}_{n}": 1.25 for name in ("psnr", "ssim") for n in (10, 20, 40)}
     text = table([Row("A", scores, 12.3, 4), Row("B", scores)])
     assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:5]] == ["A", "12 s", "4", "1.25"]
-    step = conv_s5_speed.Step(32, 100, 10.0, 35.0)
+    step = conv_s5_speed.Step(conv_s5_speed.SIZES[0], 100, 10.0, 35.0)
     rolled = conv_s5_speed.Rollout("ConvS5", 1.0, 1.01, 2048, 2048)
     assert "3.5x" in conv_s5_speed.tables([step], [rolled])
     assert "2,048" in conv_s5_speed.tables([step], [rolled])
