@@ -26,8 +26,8 @@ def load_pretrained(
     """A model of ours with published weights, in evaluation mode; it computes what the published code computes.
 
     What is read: Mamba-1 and Mamba-2 (`state-spaces` and transformers), xLSTM block stacks and xLSTM-large (the package
-    `xlstm` and transformers), S4D standalone layers, HyenaDNA, Caduceus, TiRex, and what other packages register. Every
-    tensor must be there, be known and have the right shape. Nothing in a file is executed.
+    `xlstm` and transformers), S4D standalone layers, HyenaDNA, Caduceus, TiRex, VideoMamba, and what other
+    packages register. Every tensor must be there, be known and have the right shape. Nothing in a file is executed.
 
         load_pretrained("state-spaces/mamba-130m")                       # Mamba-1, the authors' layout
         load_pretrained("state-spaces/mamba-130m-hf")                    # Mamba-1, that of transformers
@@ -38,6 +38,7 @@ def load_pretrained(
         load_pretrained("LongSafari/hyenadna-small-32k-seqlen-hf")       # HyenaDNA
         load_pretrained("kuleshov-group/PlantCaduceus_l20")              # Caduceus
         load_pretrained("NX-AI/TiRex")                                   # TiRex
+        load_pretrained("videomamba_t16_k400_f16.pth", n_frame=32)       # VideoMamba, for clips of other lengths
 
     A token model can be saved with `helixwave.checkpoint.save` and is then read with `helixwave.load`. The names of its
     classes are the tokens' ids, where no more is published.
@@ -50,10 +51,12 @@ def load_pretrained(
         family: the published layout. None: what `model_type` in the configuration says, or the tensors' names tell.
         dtype: of the parameters.
         options: what the family knows beside its configuration: `slstm_backend` (`vanilla` or `cuda`) of
-            `xlstm_block_stack`, `prefix` of `s4d`, `shift`, `l_max` and `stateful` of `hyenadna`.
+            `xlstm_block_stack`, `prefix` of `s4d`, `shift`, `l_max` and `stateful` of `hyenadna`, `n_frame`,
+            `size`, `tubelet` and `order` of `video_mamba`.
 
     Returns:
-        a `TokenModel`, of DNA a `DNALanguageModel` or `SequenceClassifier`, of time series a `TiRex`; for an xLSTM
+        a `TokenModel`, of DNA a `DNALanguageModel` or `SequenceClassifier`, of time series a `TiRex`, of clips a
+        `VideoMamba`; for an xLSTM
         stack without embedding a `Backbone`, for S4D the block or an `nn.ModuleList`.
 
     Raises:
