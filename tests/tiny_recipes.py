@@ -57,6 +57,10 @@ SMALLER: dict[str, list[str]] = {
     "variant_logistic_regression": ["baseline.strengths=[0.1]"],
     "frame_difference_logistic_regression": ["baseline.strengths=[0.1]"],
     "motion_features_random_forest": ["baseline.trees=5", "baseline.leaves=[1]", "baseline.points=[0]"],
+    "moving_digits": [
+        *["data.size=16", "data.digit_size=8", "data.context=3", "data.train_horizon=2", "data.horizon=4"],
+        *["data.n_train=4", *FEW],
+    ],
     "moving_digits_direction": ["data.size=16", "data.digit_size=8", "data.n_frame=3", "data.n_train=64", *FEW],
     "lvu": ["data.window=4", "batches.workers=0"],
     "labelled_clips": ["data.n_frame=3", "data.size=16", "batches.workers=0"],
