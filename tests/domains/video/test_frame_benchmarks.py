@@ -33,7 +33,13 @@ def test_peer_has_the_width_of_the_recipe(monkeypatch, tmp_path):
     monkeypatch.setattr("helixwave_domains.video.moving_digits_benchmark.trained", trained)
     rows = measure(load_recipe(RECIPE, TINY), tmp_path)
     assert [row.epochs for row in rows[:2]] == [1, 4]
-    assert seen[2].config["model"] == {"name": "conv_lstm", "d_model": 4, "n_layer": 1}
+    assert seen[2].config["model"] == {
+        "name": "conv_lstm",
+        "d_model": 4,
+        "n_layer": 1,
+        "patch": 8,
+        "reach": 3,
+    }
     assert seen[2].trainer.max_epochs == 4
     assert seen[0].config["optimizer"] == seen[2].config["optimizer"]
 
