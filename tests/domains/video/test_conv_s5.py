@@ -202,7 +202,7 @@ def test_what_makes_no_model_is_refused(arguments, message):
 )
 def test_frames_that_do_not_fit_are_refused(shape, message):
     with pytest.raises(InputError) as caught:
-        ConvLSTM(classes=["ink"], d_model=4, n_layer=1)(torch.rand(shape))
+        ConvLSTM(classes=["ink"], d_model=4, n_layer=1, patch=4)(torch.rand(shape))
     assert str(caught.value) == message
 
 
