@@ -112,7 +112,7 @@ def test_what_is_monitored_is_reported(arguments, names):
 @pytest.mark.parametrize("n_class", [2, 3])
 def test_pictures_are_drawn(n_class):
     judge = objective(n_class)
-    confusion, roc, precision, _ = judge.pictures(*judge.scored(*draw(40, n_class)))
+    confusion, _, roc, precision, _ = judge.pictures(*judge.scored(*draw(40, n_class)))
     labels = [label.get_text() for label in confusion.figure.axes[0].get_yticklabels()]
     assert labels == judge.classes
     for picture in (roc, precision):
@@ -122,7 +122,7 @@ def test_pictures_are_drawn(n_class):
 
 def test_pictures_of_a_test_split_with_one_class():
     judge = objective(2)
-    _, roc, precision, _ = judge.pictures(torch.randn(5, 2).log_softmax(-1), torch.zeros(5, dtype=torch.int64))
+    _, _, roc, precision, _ = judge.pictures(torch.randn(5, 2).log_softmax(-1), torch.zeros(5, dtype=torch.int64))
     for picture in (roc, precision):
         assert picture.figure.axes[0].get_legend() is None
         assert [len(column) for column in picture.table.values()] == [0, 0, 0]

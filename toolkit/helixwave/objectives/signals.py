@@ -44,11 +44,6 @@ class _OfChannels(Regression):
         """Inputs and targets from the inputs of an example."""
         raise NotImplementedError
 
-    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        outputs, target = super().scored(outputs, target)
-        kept = ~target.isnan().all(-1)
-        return outputs[kept], target[kept]
-
     def metrics(self) -> Collected:
         return Collected({"mse": _mse, "r2": _r2})
 
