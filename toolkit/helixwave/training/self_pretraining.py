@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helixwave.data import Source
+from helixwave.errors import InputError
 from helixwave.recipe import Recipe, check_recipe
 from helixwave.registry import Config
 from helixwave.results import Results
@@ -66,5 +67,9 @@ def _complete(recipe: Recipe, folder: RunFolder, run: Run) -> RunFolder:
     if not folder.report.exists():
         if not folder.recipe.exists():
             folder.create(recipe)
-        run(recipe, folder)
+        try:
+            run(recipe, folder)
+        except InputError:
+            folder.discard_if_unused()
+            raise
     return folder
