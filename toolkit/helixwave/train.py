@@ -58,17 +58,13 @@ def run(recipe: Recipe, folder: RunFolder) -> Results:
         if recipe.training.self_pretrain is not None:
             trained = run_self_pretrained(recipe, folder, source, build_network(recipe, objective, examples), run)
         keeper = fit(trained, folder, source, objective)
-        model = load(folder.checkpoint).to(_device(recipe))
-        if hasattr(source, "preprocessing"):
-            _calibrate(model, objective, examples.validation, recipe, folder)
-        parts = parts_of_test(examples) or {"test": examples.test}
-        predicted = {name: predict_split(model, objective, part, recipe) for name, part in parts.items()}
+        model, predicted = _predict_test(recipe, folder, examples, objective)
         outputs, target = (torch.cat(pieces) for pieces in zip(*predicted.values(), strict=True))
         results = Results(
             monitor=objective.monitor,
             mode=objective.mode,
             model=objective.score(outputs, target),
-            parts={name: objective.score(*pair) for name, pair in predicted.items()} if len(parts) > 1 else {},
+            parts={name: objective.score(*pair) for name, pair in predicted.items()} if len(predicted) > 1 else {},
             baseline=baseline,
             baseline_description=description,
             kept_epoch=keeper.kept,
@@ -120,6 +116,17 @@ def fit(recipe: Recipe, folder: RunFolder, source: Source, objective: Objective)
         trainer = _trainer(recipe, keeper)
         trainer.fit(task, val_dataloaders=validation, ckpt_path=folder.state if folder.state.is_file() else None)
     return keeper
+
+
+def _predict_test(
+    recipe: Recipe, folder: RunFolder, examples: Source, objective: Objective
+) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
+    """The model that was kept, and what it makes of each part of the test split."""
+    model = load(folder.checkpoint).to(_device(recipe))
+    if hasattr(examples, "preprocessing"):
+        _calibrate(model, objective, examples.validation, recipe, folder)
+    parts = parts_of_test(examples) or {"test": examples.test}
+    return model, {name: predict_split(model, objective, part, recipe) for name, part in parts.items()}
 
 
 def _with_batch_size(recipe: Recipe, folder: RunFolder, examples: Source, objective: Objective) -> Recipe:
