@@ -106,7 +106,9 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert columns[0] == columns[1], "all metrics but the time are equal"
 
 
-@pytest.mark.parametrize(("ended", "epochs"), [("uninterrupted", 5), ("out_of_patience", 3)])
+@pytest.mark.parametrize(
+    ("ended", "epochs"), [("uninterrupted", 5), pytest.param("out_of_patience", 3, marks=pytest.mark.slow)]
+)
 def test_killed_after_training_trains_no_further(
     ended: str, epochs: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

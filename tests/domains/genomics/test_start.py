@@ -119,7 +119,7 @@ def test_pretraining_with_a_warm_up_resumes_to_the_same_weights(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("stop", [0, 2])
+@pytest.mark.parametrize("stop", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_resumed_run_does_not_need_what_it_started_from(
     stop: int, table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

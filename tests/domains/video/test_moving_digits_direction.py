@@ -43,7 +43,7 @@ def test_training_is_drawn_anew_and_the_rest_stays() -> None:
     assert one.shape == (8, 1, 32, 32)
     assert one.dtype == np.float32
     assert not np.array_equal(one, other)
-    assert data.reads == {"channels": 1}
+    assert data.reads == {"channels": 1, "n_frame": data.n_frame, "size": data.size}
     shown = {part: {image.tobytes() for image in images} for part, images in data.images.items()}
     assert not shown["train"] & shown["test"]
 
