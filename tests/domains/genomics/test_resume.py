@@ -89,7 +89,9 @@ def out_of_patience(recipe: Path) -> RunFolder:
     return folder
 
 
-@pytest.mark.parametrize("epochs", [pytest.param(0, marks=pytest.mark.slow), 2])
+# with every technique of training at once it is killed in tests/toolkit/training/test_switches.py
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [0, 2])
 def test_killed_and_resumed_equals_uninterrupted(
     epochs: int, recipe: Path, uninterrupted: RunFolder, tmp_path: Path
 ) -> None:
