@@ -8,16 +8,14 @@ import torch.nn.functional as F
 from helixwave.data.source import Example, Source
 from helixwave.data.views import Unlabelled
 from helixwave.errors import InputError
-from helixwave.objectives.means import Means
-from helixwave.objectives.objective import Objective
-from helixwave.outputs import Predicts
+from helixwave.objectives.contrastive import Contrastive
 from torch import Tensor, nn
 
 # the stream of draws that shows a split in the same way each time it is judged
 _JUDGED = 0
 
 
-class ContrastiveCrops(Objective):
+class ContrastiveCrops(Contrastive):
     """Which two crops are of one recording, among the crops of all recordings of a batch (SimCLR).
 
     Each recording is cropped twice at random places; each crop is scaled and noise is added. What the model makes of
@@ -39,8 +37,7 @@ class ContrastiveCrops(Objective):
         InputError: a value that makes no sense.
     """
 
-    predicts: Predicts = "numbers"
-    monitor, mode = "nt_xent", "min"
+    monitor = "nt_xent"
 
     def __init__(
         self,
@@ -86,23 +83,7 @@ class ContrastiveCrops(Objective):
         """What the model makes of both crops: `[B, T, 2 C]` -> `[B, 2, size]`."""
         return torch.stack([model(view, lengths) for view in inputs.chunk(2, dim=-1)], dim=1)
 
-    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean over all crops; zero for the two of a single recording."""
-        return F.cross_entropy(*self._choices(outputs))
-
-    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each crop its loss and whether the nearest is the right one, `[2 B, 2]`; the target has no meaning."""
-        logits, right = self._choices(outputs)
-        found = logits.argmax(-1) == right
-        return torch.stack([F.cross_entropy(logits, right, reduction="none"), found.float()], dim=-1), right
-
-    def metrics(self) -> Means:
-        return Means("nt_xent", "retrieval")
-
-    def defined(self, target: Tensor) -> bool:
-        return len(target) > 0
-
-    def _choices(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def choices(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each crop over all crops `[2 B, 2 B]`, never itself, and the number of the right one `[2 B]`."""
         if outputs.ndim != 3 or outputs.shape[1] != 2:
             raise InputError(

@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from helixwave.data.source import Example, Source
 from helixwave.data.views import Unlabelled
 from helixwave.errors import InputError
-from helixwave.objectives.means import Means
-from helixwave.objectives.objective import Objective
-from helixwave.outputs import Predicts
+from helixwave.objectives.contrastive import Contrastive
 from torch import Tensor, nn
 
 from helixwave_domains.video.selective_s4 import SelectiveS4
@@ -17,7 +15,7 @@ from helixwave_domains.video.selective_s4 import SelectiveS4
 _JUDGED = 0
 
 
-class LongShortContrastive(Objective):
+class LongShortContrastive(Contrastive):
     """Long-short masked contrastive learning (LSMCL): a short clip with hidden tokens is to tell its long one.
 
     Of each video a long clip and, anywhere in the video, a short one are taken. The slow copy of `selective_s4` reads
@@ -41,8 +39,7 @@ class LongShortContrastive(Objective):
         InputError: a value that makes no sense.
     """
 
-    predicts: Predicts = "numbers"
-    monitor, mode = "info_nce", "min"
+    monitor = "info_nce"
 
     def __init__(
         self,
@@ -104,23 +101,7 @@ class LongShortContrastive(Objective):
         told = model.projected(short, self.n_shown(lengths))
         return torch.stack([told, model.projected(long, lengths, slow=True)], dim=1)
 
-    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Mean over all short clips; zero for a single one."""
-        return F.cross_entropy(*self._choices(outputs))
-
-    def scored(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each short clip its loss and whether the nearest long one is its own, `[B, 2]`; a target of no meaning."""
-        logits, right = self._choices(outputs)
-        found = logits.argmax(-1) == right
-        return torch.stack([F.cross_entropy(logits, right, reduction="none"), found.float()], dim=-1), right
-
-    def metrics(self) -> Means:
-        return Means("info_nce", "retrieval")
-
-    def defined(self, target: Tensor) -> bool:
-        return len(target) > 0
-
-    def _choices(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    def choices(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of each short clip over all long ones `[B, B]`, and the number of its own `[B]`."""
         short, long = F.normalize(outputs.float(), dim=-1).unbind(1)
         return short @ long.mT / self.temperature, torch.arange(len(short), device=short.device)

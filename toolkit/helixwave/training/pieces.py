@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -70,18 +71,21 @@ class PiecePlan:
         return sum(map(len, self._walk()))
 
     def _walk(self) -> Iterator[list[list[Draw]]]:
-        waiting: list[Draw] = []
+        waiting: list[list[Draw]] = []
         seen = 0
         for epoch in range(self.epochs):
             batches: list[list[Draw]] = []
             for pieces in self._stages(epoch, seen):
                 seen += sum(_length(piece) for piece in pieces)
-                full, waiting = self._full(waiting + pieces)
+                full, waiting = self._full([*chain(*waiting), *pieces])
                 batches += self._scheduled(full, (self.seed, epoch, _ORDER, len(batches)))
             if epoch == self.epochs - 1:
-                batches += self._rest(waiting)
+                batches += waiting
             if not batches:
-                raise InputError(f"training: the pieces of an epoch fill no step of {self.tokens} positions. {_FEWER}")
+                raise InputError(
+                    f"training: the pieces of an epoch fill no step of {self.tokens} positions. "
+                    "Give fewer as batches.tokens"
+                )
             yield batches
 
     def _stages(self, epoch: int, seen: int) -> Iterator[list[Draw]]:
@@ -119,22 +123,15 @@ class PiecePlan:
             sizes = rng.permutation(_powers(T, self.buckets.least, longest)).tolist() or [T]
         start = 0
         for size in sizes:
-            yield self._fitting(start, start + size), start + size, 0
+            yield start, start + size, 0
             start += size
         if start < T:
             # the rest, with positions before it that make it as long as the shortest piece
             size = min(sizes[0] if self.buckets is None else self.buckets.least, T)
             yield T - size, T, start - (T - size)
 
-    def _fitting(self, start: int, stop: int) -> int:
-        if stop - start > self.tokens:
-            raise InputError(
-                f"training: a piece has {stop - start} positions, a step {self.tokens}. Set batches.tokens to that"
-            )
-        return start
-
-    def _full(self, pieces: list[Draw]) -> tuple[list[list[Draw]], list[Draw]]:
-        """Batches that no further piece would fit in, and the pieces that are left.
+    def _full(self, pieces: list[Draw]) -> tuple[list[list[Draw]], list[list[Draw]]]:
+        """Batches that no further piece would fit in, and those that wait for more.
 
         Without buckets, neighbours in length are put together, with padding.
         """
@@ -144,20 +141,17 @@ class PiecePlan:
             pieces = sorted(pieces, key=_length)
         for piece in pieces:
             length = _length(piece)
+            if length > self.tokens:
+                raise InputError(
+                    f"training: a piece has {length} positions, a step {self.tokens}. Set batches.tokens to that"
+                )
             bucket = length if self.buckets else 0
             if (len(filling[bucket]) + 1) * length > self.tokens:
                 batches.append(filling.pop(bucket))
             filling[bucket].append(piece)
             if (len(filling[bucket]) + 1) * length > self.tokens:
                 batches.append(filling.pop(bucket))
-        return batches, [piece for rest in filling.values() for piece in rest]
-
-    def _rest(self, pieces: list[Draw]) -> list[list[Draw]]:
-        """What is left at the end of the run."""
-        rest: dict[int, list[Draw]] = defaultdict(list)
-        for piece in pieces:
-            rest[_length(piece) if self.buckets else 0].append(piece)
-        return list(rest.values())
+        return batches, list(filling.values())
 
     def _scheduled(self, batches: list[list[Draw]], seed: tuple[int, ...]) -> list[list[Draw]]:
         """Batches in random order; with a curriculum, short lengths come sooner in each cycle."""
@@ -187,9 +181,6 @@ class PiecePlan:
     def positions(self) -> int:
         """Of all examples."""
         return sum(self._lengths)
-
-
-_FEWER = "Give fewer as batches.tokens"
 
 
 def _length(draw: Draw) -> int:
