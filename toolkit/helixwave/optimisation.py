@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from helixwave.backbone import Backbone
 from helixwave.errors import InputError
 from helixwave.recipe import Optimizer
 
@@ -72,8 +73,8 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     """
     if decay == 1:
         return {}
-    backbone: Any = getattr(model, "backbone", None)
-    if not hasattr(backbone, "blocks"):
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, Backbone):
         raise InputError(
             f"training.layer_decay: {type(model).__name__} has no backbone with layers. Set it to 1, or take another "
             "model.name"

@@ -1,6 +1,5 @@
 """What `helixwave ecg info` prints of a recording."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from helixwave.console import console
-from helixwave.errors import InputError
+from helixwave.file_info import show_each
 from rich.markup import escape
 from rich.table import Table
 
 from helixwave_domains.ecg.formats import Declared, find_recordings, read_recording
 from helixwave_domains.ecg.quality import LeadQuality, assess
 from helixwave_domains.ecg.recording import Recording
+
+Assessed = tuple[Recording, Mapping[str, LeadQuality]]
 
 # marks are counted by symbol, and by text where they have one, as rhythms do: the most frequent ones are shown
 _MARKS = 12
@@ -31,25 +32,17 @@ def show_info(inputs: Iterable[Path | str], declared: Declared = Declared(), as_
         InputError: a file is not there, or a folder holds no ECG.
     """
     found = find_recordings(inputs)
-    failed = 0
-    for path in found.paths:
-        try:
-            recording = read_recording(path, declared)
-            quality = assess(recording)
-        except InputError as error:
-            failed += 1
-            if as_json:
-                print(json.dumps({"file": str(path), "error": str(error)}, ensure_ascii=False))
-            else:
-                console.print(f"[red]{escape(str(error))}[/]\n")
-            continue
-        if as_json:
-            print(json.dumps(_plain(recording, quality), ensure_ascii=False))
-        else:
-            _show(recording, quality)
+
+    def read(path: Path) -> Assessed:
+        recording = read_recording(path, declared)
+        return recording, assess(recording)
+
+    complete = show_each(
+        found.paths, read, show=lambda known: _show(*known), plain=lambda known: _plain(*known), as_json=as_json
+    )
     for path in [] if as_json else found.skipped:
         console.print(escape(f"skipped, no ECG: {path}"))
-    return not failed
+    return complete
 
 
 def _show(recording: Recording, quality: Mapping[str, LeadQuality]) -> None:

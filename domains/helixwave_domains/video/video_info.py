@@ -1,13 +1,12 @@
 """What `helixwave video info` prints of a clip."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from helixwave.console import console
-from helixwave.errors import InputError
+from helixwave.file_info import show_each
 from rich.markup import escape
 from rich.table import Table
 
@@ -31,25 +30,17 @@ def show_info(inputs: Iterable[Path | str], opening: Opening, *, decode: bool = 
         InputError: a file is not there, or a folder holds no clip.
     """
     found = find_clips(inputs)
-    failed = 0
-    for path in found.paths:
-        try:
-            clip = opening.open(path)
-            facts = plain(clip, decode=decode)
-        except InputError as error:
-            failed += 1
-            if as_json:
-                print(json.dumps({"file": str(path), "error": str(error)}, ensure_ascii=False))
-            else:
-                console.print(f"[red]{escape(str(error))}[/]\n")
-            continue
-        if as_json:
-            print(json.dumps(facts, ensure_ascii=False))
-        else:
-            _show(clip, facts)
+
+    def read(path: Path) -> tuple[Clip, dict[str, Any]]:
+        clip = opening.open(path)
+        return clip, plain(clip, decode=decode)
+
+    complete = show_each(
+        found.paths, read, show=lambda known: _show(*known), plain=lambda known: known[1], as_json=as_json
+    )
     for path in [] if as_json else found.skipped:
         console.print(escape(f"skipped, no clip: {path}"))
-    return not failed
+    return complete
 
 
 def plain(clip: Clip, *, decode: bool = False) -> dict[str, Any]:

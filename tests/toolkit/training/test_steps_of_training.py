@@ -40,6 +40,10 @@ def test_rates_by_layer_need_layers() -> None:
     assert layer_scales(nn.Linear(2, 2), 1.0) == {}
     with pytest.raises(InputError, match=r"Linear has no backbone with layers. Set it to 1"):
         layer_scales(nn.Linear(2, 2), 0.5)
+    # a convolutional net calls its stages so
+    stages = nn.ModuleDict({"backbone": nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(2, 2)])})})
+    with pytest.raises(InputError, match="has no backbone with layers"):
+        layer_scales(stages, 0.5)
 
 
 def seconds(pace: Callable[[int], float], memory: int = 10**9) -> Callable[[int], float]:
