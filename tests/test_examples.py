@@ -1,7 +1,6 @@
 """The examples run as they stand, on files and a checkpoint that are made here."""
 
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -12,6 +11,20 @@ from helixwave_domains.ecg.leads import LEADS
 from helixwave_domains.ecg.preprocessing import Preprocessing
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch, capsys):
+    """Run an example in an empty folder, in this process: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return end.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture
@@ -27,30 +40,25 @@ def checkpoint(tmp_path):
     return tmp_path / "run"
 
 
-def test_ecg_inference(tmp_path, checkpoint):
+def test_ecg_inference(tmp_path, checkpoint, example):
     t = np.arange(0, 12, 1 / 250)
     beats = np.exp(-(((t % 0.8 - 0.4) / 0.02) ** 2))
     rows = [f"{second:.4f},{beat:.5f},{1.2 * beat:.5f}" for second, beat in zip(t, beats, strict=True)]
     (tmp_path / "two_leads.csv").write_text("\n".join(["time,I (mV),II (mV)", *rows]))
     (tmp_path / "broken.csv").write_text("no ECG")
-    command = [sys.executable, EXAMPLES / "ecg_inference.py", checkpoint, "two_leads.csv", "broken.csv"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": ""}
-    )
-    assert done.returncode == 1
-    assert "two_leads.csv: " in done.stdout
+    code, out, err = example("ecg_inference.py", checkpoint, "two_leads.csv", "broken.csv")
+    assert code == 1
+    assert "two_leads.csv: " in out
     for name in ("sinus rhythm", "atrial fibrillation"):
-        (line,) = [line for line in done.stdout.splitlines() if line.split()[:-1] == name.split()]
+        (line,) = [line for line in out.splitlines() if line.split()[:-1] == name.split()]
         assert 0 < float(line.split()[-1]) < 1
-    assert "resampled from 250 to 100 Hz" in done.stdout
-    assert "Traceback" not in done.stderr
-    assert "broken.csv" in done.stderr
+    assert "resampled from 250 to 100 Hz" in out
+    assert "broken.csv" in err
     assert (tmp_path / "two_leads.pdf").read_bytes().startswith(b"%PDF")
     assert not (tmp_path / "broken.pdf").exists()
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_without_arguments_an_example_says_what_it_needs(example):
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"python examples/{example.name}" in done.stderr
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_without_arguments_an_example_says_what_it_needs(name, example):
+    said, _, _ = example(name)
+    assert f"python examples/{name}" in said

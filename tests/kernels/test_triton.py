@@ -64,7 +64,7 @@ def runs() -> Iterator[Any]:
         for variant in others:
             marks = {} if variant == others[0] else slow
             name = f"{op.__name__}-{variant}"
-            yield pytest.param(op, variant, full | {"T": T}, torch.float32, True, True, id=name, **marks)
+            yield pytest.param(op, variant, alone | {"T": T}, torch.float32, True, True, id=name, **marks)
 
 
 @NEEDS_NO_GPU

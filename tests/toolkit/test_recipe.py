@@ -24,9 +24,14 @@ objective: {name: classification}
 """
 
 
+def written(name):
+    """The file of a shipped recipe, before anything is composed."""
+    return yaml.safe_load((files("helixwave_recipes") / f"{name}.yaml").read_text())
+
+
 def shipped(name, *more):
     """A shipped recipe with something for what its user has to give."""
-    sections = yaml.safe_load((files("helixwave_recipes") / f"{name}.yaml").read_text())
+    sections = written(name)
     needed = [
         f"{section}.{key}=given"
         for section, values in sections.items()
@@ -42,9 +47,16 @@ def shipped(name, *more):
     return load_recipe(name, [*needed, *more])
 
 
+def has_backbone(sections):
+    """Of its own or of the checkpoint that it starts from."""
+    return any(
+        "/backbone" in part and (part["/backbone"] or "start" in sections) for part in sections.get("defaults", [])
+    )
+
+
 def pairs():
     """Each recipe and each backbone at least twice: what one recipe does with a backbone, the others do too."""
-    names = [name for name in recipe_names() if shipped(name).config.get("backbone") is not None]
+    names = [name for name in recipe_names() if has_backbone(written(name))]
     backbones = choices()["backbone"]
     count = 2 * max(len(names), len(backbones))
     return sorted({(names[i % len(names)], backbones[(i + i // len(names)) % len(backbones)]) for i in range(count)})
