@@ -113,7 +113,13 @@ def middle_document(op: Op, impl: str, inputs: dict[str, Any], begin: int, end: 
 
 @NEEDS_NO_GPU
 @NUMPY_WARNS
-@pytest.mark.parametrize("op", IN_TRITON, ids=lambda op: op.__name__)
+@pytest.mark.parametrize(
+    "op",
+    [
+        pytest.param(op, id=op.__name__, marks=[] if op.__name__ in ("delta_rule", "short_conv") else pytest.mark.slow)
+        for op in IN_TRITON
+    ],
+)
 def test_is_one_node_of_a_graph(op, monkeypatch):
     """torch.compile traces the shapes only, forward and backward."""
     shorten_chunks(op, monkeypatch)

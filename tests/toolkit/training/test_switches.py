@@ -61,14 +61,14 @@ def domain(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def write_recipe(domain: str, folder: Path, training: dict[str, Any]) -> Path:
+def write_recipe(domain: str, folder: Path, training: dict[str, Any], epochs: int = EPOCHS) -> Path:
     config = {
         "seed": 3,
         "backbone": {"d_model": 8, "n_layer": 2, "blocks": [{"name": "s4d", "d_state": 4}], "dropout": 0.1},
         **DOMAINS[domain](folder),
         "optimizer": {"lr": 1e-2, "ema": 0.9},
         "batches": {"tokens": STEP[domain]},
-        "trainer": {"max_epochs": EPOCHS},
+        "trainer": {"max_epochs": epochs},
         "training": training,
     }
     path = folder / "recipe.yaml"
@@ -135,7 +135,7 @@ def test_switches_together(domain: str, tmp_path: Path) -> None:
 
 def test_pretraining_stands_beside_as_many_updates(domain: str, tmp_path: Path) -> None:
     settings = {"epochs": 2, "objective": {"name": PRETRAINING[domain]}}
-    recipe = write_recipe(domain, tmp_path, {"self_pretrain": settings})
+    recipe = write_recipe(domain, tmp_path, {"self_pretrain": settings}, epochs=1)
     folder = RunFolder(tmp_path / "run")
     run("train", recipe, "--run", folder.path)
     steps = {
@@ -153,7 +153,7 @@ def test_pretraining_stands_beside_as_many_updates(domain: str, tmp_path: Path) 
 
 
 def test_the_batch_size_that_was_found_is_the_run_s(tmp_path: Path) -> None:
-    recipe = write_recipe("genomics", tmp_path, {"find_batch_size": True})
+    recipe = write_recipe("genomics", tmp_path, {"find_batch_size": True}, epochs=1)
     folder = RunFolder(tmp_path / "run")
     run("train", recipe, "--run", folder.path)
     found = folder.read_recipe()
