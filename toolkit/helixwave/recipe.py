@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.resources import files
 from itertools import chain, product
 from pathlib import Path
@@ -314,12 +315,19 @@ def _locate(name: str) -> Path:
     return Path(str(files("helixwave_recipes"))) / f"{name}.yaml"
 
 
-def _parse(override: str) -> Any:
+@cache
+def _parser() -> Any:
+    """Made once: Hydra looks up the signature of each of its functions to make one."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _parse(override: str) -> Any:
     from hydra.errors import HydraException
 
     try:
-        return OverridesParser.create().parse_override(override)
+        return _parser().parse_override(override)
     except HydraException as error:
         raise InputError(f"cannot read {override!r}. Expected key=value, as in trainer.max_epochs=5") from error
 
