@@ -1,7 +1,9 @@
 """Shared by all tests."""
 
 import gc
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,20 @@ def pytest_collection_finish() -> None:
 # a busy machine is no error
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Messages that the library logs during a test.
+
+    pytest's own plugin for that is off: it goes through all loggers of all packages six times a test.
+    """
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("helixwave").addHandler(handler)
+    yield messages
+    logging.getLogger("helixwave").removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -172,9 +172,9 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The shipped recipes, as in `genomics/annotate`."""
-    root = Path(str(files("helixwave_recipes")))
+    root, groups = Path(str(files("helixwave_recipes"))), choices()
     paths = (path.relative_to(root).with_suffix("") for path in root.rglob("*.yaml"))
-    return sorted(path.as_posix() for path in paths if path.parts[0] not in choices())
+    return sorted(path.as_posix() for path in paths if path.parts[0] not in groups)
 
 
 def choices() -> dict[str, list[str]]:

@@ -131,14 +131,14 @@ def test_checkpoint_predicts_the_same(annotator: torch.nn.Module, tmp_path: Path
     assert (helixwave.load(tmp_path).predict(sequence) == annotator.predict(sequence)).all()
 
 
-def test_classifier_writes_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_classifier_writes_a_table(tmp_path: Path, logged: list[str]) -> None:
     model = make("sequence_classifier", ["EI", "IE"])
     fasta = tmp_path / "my.seqs.fa"
     fasta.write_text(">one first\nACGTACGT\n>two\nacgtnnry\n")
     (path,) = model.predict_files([fasta], tmp_path / "out")
     rows = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
     assert path.name == "my.seqs.tsv"
-    assert "2 ambiguity codes are read as unknown" in caplog.text
+    assert "2 ambiguity codes are read as unknown" in "\n".join(logged)
     assert [row["name"] for row in rows] == ["one", "two"]
     for row, sequence in zip(rows, ["ACGTACGT", "ACGTNNRY"], strict=True):
         expected = model.predict(sequence)
