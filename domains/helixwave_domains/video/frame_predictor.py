@@ -116,9 +116,15 @@ class Decoder(nn.Module):
     and Levine, "Unsupervised Learning for Physical Interaction through Video Prediction", 2016, section 3.
     """
 
+    down: Tensor
+    across: Tensor
+
     def __init__(self, channels: int, d_model: int, *, patch: int, reach: int):
         super().__init__()
         self.patch, self.reach = patch, reach
+        bands = _bands(patch, 2 * reach + 1)
+        self.register_buffer("down", bands.flatten(1), persistent=False)
+        self.register_buffer("across", bands.mT.flatten(1), persistent=False)
         self.sizes = [2 * reach + 1, 2 * reach + 1, channels * patch**2, channels * patch**2]
         self.conv = nn.Conv2d(d_model, sum(self.sizes), 1)
         with torch.no_grad():
@@ -136,15 +142,15 @@ class Decoder(nn.Module):
         side = self.patch + 2 * self.reach
         padded = F.pad(frames, [self.reach] * 4)
         windows = padded.unfold(2, side, self.patch).unfold(3, side, self.patch).permute(0, 2, 3, 1, 4, 5)
-        rows, columns = (_banded(weights, self.patch).unsqueeze(3) for weights in (down, across))
-        return rows @ (windows.contiguous() @ columns.mT)
+        rows = (down @ self.down.to(down.dtype)).unflatten(-1, (self.patch, side)).unsqueeze(3)
+        columns = (across @ self.across.to(across.dtype)).unflatten(-1, (side, self.patch)).unsqueeze(3)
+        return rows @ windows.contiguous() @ columns
 
 
-def _banded(weights: Tensor, n: int) -> Tensor:
-    """Matrices `[..., n, n + m - 1]` whose row i has the weights `[..., m]` from column i on."""
-    m = weights.shape[-1]
-    rows = F.pad(weights, (0, n)).unsqueeze(-2).expand(*weights.shape[:-1], n, n + m)
-    return rows.flatten(-2)[..., : n * (n + m - 1)].unflatten(-1, (n, n + m - 1))
+def _bands(n: int, m: int) -> Tensor:
+    """`[m, n, n + m - 1]`: weights `[m]` times it are a matrix whose row i has them from column i on."""
+    weight, row, column = torch.meshgrid(*map(torch.arange, (m, n, n + m - 1)), indexing="ij")
+    return (column == row + weight).float()
 
 
 def per_frame(module: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
