@@ -1,8 +1,10 @@
-"""Predicted frames beside true ones, and what they are worth the further they are."""
+"""Predicted frames beside true ones, and what they are worth the further they are; clips that a model takes wrongly."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from helixwave.data import Picture
-from helixwave.style import in_style
+from helixwave.style import in_style, plain
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -46,6 +48,22 @@ def horizon_picture(scores: dict[str, Tensor]) -> Picture:
     return Picture(
         "Error by horizon", "Means over the clips of the test split, for each predicted frame.", figure, table
     )
+
+
+@in_style
+def clips_picture(clips: Sequence[np.ndarray], said: Sequence[str], caption: str) -> Picture:
+    """A strip of each clip `[T, C, H, W]`, values from 0 to 1, below a line about it."""
+    figure = Figure(figsize=(1.0 * _N_COLUMN + 0.4, 1.25 * len(clips)), layout="constrained")
+    # a title of a strip, unlike one of its first frame, may be as wide as it likes
+    for strip, clip, line in zip(figure.subfigures(len(clips), squeeze=False)[:, 0], clips, said, strict=True):
+        strip.suptitle(plain(line), x=0.01, horizontalalignment="left")
+        frames = _shown(clip[None])[0]
+        for place, axes in enumerate(strip.subplots(1, _N_COLUMN, squeeze=False)[0]):
+            axes.set_axis_off()
+            if place < len(frames):
+                frame = frames[place * len(frames) // min(_N_COLUMN, len(frames))]
+                axes.imshow(frame, cmap="gray", vmin=0, vmax=255)
+    return Picture("Test clips", caption, figure)
 
 
 def _shown(clips: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ from helixwave_domains.video.clip_windows import Sliding, window
 from helixwave_domains.video.preprocessing import Preprocessing
 
 log = logging.getLogger("helixwave")
-_SHOWN = 3
+# reasons that the report names, and clips that it shows
+_SHOWN, _DRAWN = 3, 6
 
 
 class LabelledClips:
@@ -127,7 +128,25 @@ class LabelledClips:
         write_table(folder / "test_predictions.tsv", columns)
         if self.left_out:
             write_table(folder / "left_out.tsv", {"file": self.left_out, "reason": self.left_out.values()})
-        return []
+        return [self._furthest_from_right(probabilities)]
+
+    def _furthest_from_right(self, probabilities: NDArray[np.float32]) -> Picture:
+        """Test clips as the model sees them, those first whose true class it finds least probable."""
+        from helixwave_domains.video.frame_pictures import clips_picture
+
+        of_true = probabilities[np.arange(len(probabilities)), self.test.targets]
+        worst, said = np.argsort(of_true, kind="stable")[:_DRAWN], []
+        for clip in worst:
+            predicted = probabilities[clip].argmax()
+            right = "" if predicted == self.test.targets[clip] else f", is {self.classes[self.test.targets[clip]]}"
+            said.append(
+                f"{self.test.clips[clip].name}: {self.classes[predicted]} ({probabilities[clip, predicted]:.2f}){right}"
+            )
+        caption = (
+            "What the model says of the test clips that it is furthest from taking rightly, and its probability of "
+            "that; frames as it reads them, of the first window."
+        )
+        return clips_picture([self.test.pixels(clip) for clip in worst], said, caption)
 
     def predicted(self, model: Any) -> NDArray[np.float32]:
         """Probabilities of each test clip `[M, n_class]`."""
@@ -235,6 +254,11 @@ class EvaluatedClips:
         clip = int(self.groups[index])
         inputs = window(self.opened(self.clips[clip].path), self.preprocessing, self._times(index))
         return {"inputs": inputs, "target": int(self.targets[clip])}
+
+    def pixels(self, clip: int) -> NDArray[np.float32]:
+        """Frames of the first window of a clip, `[T, C, H, W]` from 0 to 1."""
+        index = int(np.searchsorted(self.groups, clip))
+        return self.preprocessing.unscaled(self.example(index, None)["inputs"])
 
     def _times(self, index: int) -> NDArray[np.float64]:
         return self.preprocessing.times(self.starts[index], self.stops[index])

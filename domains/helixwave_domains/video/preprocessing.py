@@ -94,9 +94,17 @@ class Preprocessing:
 
     def normalised(self, pixels: Frames) -> Inputs:
         """What `resized` made, in the scale of the model: `[T, size, size, C]` -> `[T, C, size, size]`."""
-        mean, deviation = (np.asarray(value, np.float32) for value in (self.mean, self.deviation))
+        mean, deviation = self._scale()
         scaled = (pixels.astype(np.float32) / 255 - mean) / deviation
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def unscaled(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Pixels from 0 to 1 of what a model reads, `[T, C, size, size]` both."""
+        mean, deviation = (value.reshape(-1, 1, 1) for value in self._scale())
+        return inputs * deviation + mean
+
+    def _scale(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return np.asarray(self.mean, np.float32), np.asarray(self.deviation, np.float32)
 
     def scaled(self, frames: Frames) -> Inputs:
         """What a model reads of frames `[T, H, W, 3]`: `[T, C, size, size]`."""

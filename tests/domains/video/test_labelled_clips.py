@@ -180,6 +180,25 @@ def test_baseline_tells_bright_from_dark(data):
     assert (outputs.argmax(1) == target).all()
 
 
+def test_the_report_shows_the_clips_furthest_from_right(data, tmp_path, monkeypatch):
+    of_true = np.linspace(0.9, 0.2, len(data.test.clips), dtype=np.float32)
+    sides = np.stack([of_true, 1 - of_true], axis=1)
+    probabilities = np.where(data.test.targets[:, None] == 0, sides, sides[:, ::-1])
+    monkeypatch.setattr(data, "predicted", lambda model: probabilities)
+    (picture,) = data.export(None, tmp_path)
+    said = [strip.get_suptitle() for strip in picture.figure.subfigs]
+    shown = min(len(of_true), 6)
+    assert [line.partition(":")[0] for line in said] == names(data.test)[::-1][:shown]
+    wrong = data.classes[1 - data.test.targets[-1]]
+    assert said[0].endswith(f": {wrong} (0.80), is {data.classes[data.test.targets[-1]]}")
+    drawn = [axes.images[0].get_array() for axes in picture.figure.axes if axes.images]
+    assert len(drawn) == 3 * shown
+    clip = data.test.clips[-1]
+    settings = Preprocessing(**data.preprocessing)
+    first = data.test.opened(clip.path).read(settings.times(0.0, clip.seconds))
+    np.testing.assert_allclose(drawn[0], settings.resized(first)[0], atol=1)
+
+
 def test_a_run_goes_on_without_what_is_damaged(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("helixwave.report.as_svg", lambda figure: "")
     tiny = ["data.n_frame=3", "data.size=16", "backbone.d_model=8", "trainer.max_epochs=1", "trainer.accelerator=cpu"]
