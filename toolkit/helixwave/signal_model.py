@@ -35,6 +35,10 @@ class SignalModel(nn.Module):
         hidden, _ = self.backbone(self.embedding(inputs), lengths=lengths)
         return self.head(self.dropout(hidden))
 
+    def expect_causal(self) -> None:
+        """Raise InputError if a score depends on what comes later."""
+        self.backbone.expect_causal()
+
     @property
     def reads(self) -> dict[str, Any]:
         """How inputs are read: arguments for another model that is to begin with the embedding and the backbone."""

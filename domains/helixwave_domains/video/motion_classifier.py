@@ -1,6 +1,6 @@
 """Any backbone as a classifier of motion: point tracks or movement sensors, of any lengths and with gaps."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from helixwave.backbone import Backbone
@@ -22,16 +22,18 @@ class MotionClassifier(ClipNetwork):
         backbone: `[B, T, D] -> [B, T, D]`.
         classes: names of the outputs.
         predicts: whether these are classes, labels or numbers.
+        head: `series` scores the whole; `steps` gives numbers at each step, as for what was hidden.
         channels: C.
         patch: steps of a patch; 1 embeds each step.
         stride: steps from one patch to the next; null: as many as a patch has.
-        pool: the mean over patches, the maximum, both side by side, or the last patch.
-        dropout: before the head.
+        pool: of the head `series`: the mean over patches, the maximum, both side by side, or the last patch.
+        dropout: before the last linear layer.
 
     Raises:
         InputError: patches of no step, or strides that leave steps out.
     """
 
+    pretrained_as: ClassVar[dict[str, Any]] = {"name": "motion_classifier", "head": "steps"}
     reading = ("channels", "patch", "stride")
 
     def __init__(
@@ -40,6 +42,7 @@ class MotionClassifier(ClipNetwork):
         backbone: Backbone,
         classes: list[str],
         predicts: Predicts = "class",
+        head: Literal["series", "steps"] = "series",
         channels: int = 2,
         patch: int = 1,
         stride: int | None = None,
@@ -48,12 +51,29 @@ class MotionClassifier(ClipNetwork):
     ):
         super().__init__(classes=classes, predicts=predicts)
         self.channels, self.patch, self.stride, self.pool = channels, patch, stride, pool
-        self.embedding = SeriesPatches(
-            channels, backbone.d_model, patch=patch, stride=patch if stride is None else stride
-        )
+        steps = {"patch": patch, "stride": patch if stride is None else stride}
+        self.embedding = SeriesPatches(channels, backbone.d_model, **steps)
         self.backbone = backbone
-        width = backbone.d_model * (2 if pool == "mean_max" else 1)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, len(classes)))
+        if head == "steps":
+            self.head: nn.Module = StepHead(backbone.d_model, len(classes), **steps, dropout=dropout)
+        else:
+            width = backbone.d_model * (2 if pool == "mean_max" else 1)
+            self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, len(classes)))
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Scores of right-padded series `[B, T, C]`: `[B, n_class]`, at each step `[B, T, n_class]`."""
+        if isinstance(self.head, StepHead):
+            return self.head(*self.hidden(inputs, lengths), inputs.shape[1])
+        return super().forward(inputs, lengths)
+
+    def expect_causal(self) -> None:
+        """Raise InputError if what is said of a step depends on later ones."""
+        if self.patch > 1:
+            raise InputError(
+                f"model: a patch has {self.patch} steps, and what is said of its first depends on its last. Set "
+                "model.patch=1, or choose objective masked_spans"
+            )
+        self.backbone.expect_causal()  # type: ignore[operator]
 
     def pooled(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
         """What the head reads of the patches: `[B, T', D]` -> `[B, D]`, `[B, 2 D]` for `mean_max`."""
@@ -94,6 +114,30 @@ class SeriesPatches(nn.Module):
     def n_patch(self, lengths: Tensor) -> Tensor:
         """How many patches it takes until the last step is in one."""
         return (lengths - self.patch + self.stride - 1).clamp(min=0) // self.stride + 1
+
+
+class StepHead(nn.Module):
+    """A linear map of the hidden state of each patch to numbers at its steps.
+
+    Where patches overlap, the last valid one that a step is in says them.
+    """
+
+    def __init__(self, d_model: int, n_class: int, *, patch: int, stride: int, dropout: float):
+        super().__init__()
+        self.patch, self.stride = patch, stride
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(d_model, patch * n_class)
+
+    def forward(self, hidden: Tensor, n_patch: Tensor | None, T: int) -> Tensor:
+        """`[B, T', D]`, of which `n_patch` `[B]` are valid -> `[B, T, n_class]`."""
+        said = self.linear(self.dropout(hidden)).unflatten(-1, (self.patch, -1))  # [B, T', patch, n_class]
+        if n_patch is None:
+            n_patch = torch.full((len(hidden),), hidden.shape[1], device=hidden.device)
+        step = torch.arange(T, device=hidden.device)
+        patch = torch.minimum(step // self.stride, n_patch[:, None] - 1)
+        # steps of padding may lie behind the last patch
+        within = (step - patch * self.stride).clamp(max=self.patch - 1)
+        return said[torch.arange(len(said), device=said.device)[:, None], patch, within]
 
 
 def _highest_valid(x: Tensor, lengths: Tensor | None) -> Tensor:

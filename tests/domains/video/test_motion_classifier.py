@@ -8,6 +8,7 @@ import torch
 from helixwave.backbone import Backbone
 from helixwave.checkpoint import build_model, load, named_tensors, save
 from helixwave.errors import InputError
+from helixwave.objectives.signals import NextValues
 from helixwave_domains.video.motion_classifier import MotionClassifier, SeriesPatches
 from torch import Tensor
 from torch.testing import assert_close
@@ -29,6 +30,35 @@ def classifier(**given: Any) -> MotionClassifier:
 
 def series(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("patch", "stride"), [(1, 1), (4, 4), (5, 2), (3, 1)])
+def test_each_step_is_said_by_the_last_patch_that_it_is_in(patch: int, stride: int) -> None:
+    model = classifier(head="steps", patch=patch, stride=stride)
+    batch, lengths = series(6, 17, 2), torch.tensor([1, 2, 5, 6, 11, 12])
+    batch[:, ::3, 0] = torch.nan
+    found = model(batch, lengths)
+    assert found.shape == (6, 17, 3)
+    for i, length in enumerate(lengths.tolist()):
+        x = batch[i : i + 1, :length]
+        hidden, _ = model.hidden(x)
+        said = model.head.linear(hidden)[0].unflatten(-1, (patch, 3))
+        wanted = torch.zeros(length, 3)
+        for number, numbers in enumerate(said):
+            for step in range(number * stride, min(number * stride + patch, length)):
+                wanted[step] = numbers[step - number * stride]
+        assert_close(found[i, :length], wanted, rtol=1e-4, atol=1e-5)
+        assert_close(model(x)[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_next_values_are_said_before_they_are_seen() -> None:
+    causal = Backbone(d_model=8, n_layer=1, blocks=[{"name": "gru"}])
+    NextValues([]).check(MotionClassifier(backbone=causal, classes=["x"], head="steps"))
+    with pytest.raises(InputError, match="a patch has 3 steps"):
+        NextValues([]).check(MotionClassifier(backbone=causal, classes=["x"], head="steps", patch=3))
+    with pytest.raises(InputError, match="reads what comes later"):
+        NextValues([]).check(classifier(head="steps"))
 
 
 @torch.inference_mode()

@@ -51,9 +51,29 @@ def forecasting(folder: Path) -> dict[str, Any]:
     }
 
 
-DOMAINS: dict[str, Callable[[Path], dict[str, Any]]] = {"genomics": genomics, "ecg": ecg, "forecasting": forecasting}
-PRETRAINING = {"genomics": "masked", "ecg": "masked_spans", "forecasting": "next_values"}
-STEP = {"genomics": 256, "ecg": 4096, "forecasting": 512}
+def video(folder: Path) -> dict[str, Any]:
+    drawn = random.Random(0)
+    rows = (
+        f"{series},{'up' if series % 2 else 'down'},{drawn.random()},{step * (-1) ** series}\n"
+        for series in range(24)
+        for step in range(drawn.randint(30, 40))
+    )
+    (folder / "motion.csv").write_text("series,label,x,y\n" + "".join(rows))
+    return {
+        "model": {"name": "motion_classifier", "patch": 4},
+        "data": {"name": "labelled_motion", "table": str(folder / "motion.csv")},
+        "objective": {"name": "classification"},
+    }
+
+
+DOMAINS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "genomics": genomics,
+    "ecg": ecg,
+    "forecasting": forecasting,
+    "video": video,
+}
+PRETRAINING = {"genomics": "masked", "ecg": "masked_spans", "forecasting": "next_values", "video": "masked_spans"}
+STEP = {"genomics": 256, "ecg": 4096, "forecasting": 512, "video": 256}
 
 
 @pytest.fixture(params=DOMAINS)

@@ -112,10 +112,13 @@ class NextValues(_OfChannels):
         super().__init__(classes, n_channel)
 
     def check(self, model: nn.Module) -> None:
-        backbone: Any = getattr(model, "backbone", None)
-        if backbone is None:
-            raise InputError(f"objective: {type(model).__name__} has no causal backbone. Choose another model.name")
-        backbone.expect_causal()
+        expect_causal: Any = getattr(model, "expect_causal", None)
+        if expect_causal is None:
+            raise InputError(
+                f"objective: {type(model).__name__} may see a value before it says it. Choose objective masked_spans, "
+                "or another model.name, such as signal_model"
+            )
+        expect_causal()
 
     def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
         """Inputs `[T, C]` as they are, and the following ones: `[T, n_channel]`, NaN where there is none."""
