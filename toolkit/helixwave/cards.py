@@ -143,5 +143,26 @@ def data_folder() -> Path:
     return cache_folder()
 
 
+def supplied_path(given: str | None, *, argument: str, card: str, path: str = "") -> Path:
+    """Where a file or folder that the user brings lies: as the recipe says, or in the data folder under its card.
+
+    Args:
+        given: by the user; None: looked for in the data folder.
+        argument: by which the user gives it, for the message.
+        card: the data card that says what it is.
+        path: its place in the folder of the card.
+
+    Raises:
+        InputError: it is not there.
+    """
+    place = data_folder() / card / path if given is None else Path(given)
+    if place.exists():
+        return place
+    wanted = read_card(card).supplied[0]
+    raise InputError(
+        f"data: {place} is not there. It should be {wanted.path} ({wanted.url}). Fetch it and pass data.{argument}=PATH"
+    )
+
+
 def _cards_folder() -> Path:
     return Path(str(files("helixwave_data_cards")))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helixwave.cards import supplied_path
 from helixwave.data import Example, Picture
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from helixwave_domains.ecg.beat_augmentation import BeatAugmentation
 from helixwave_domains.ecg.beat_preprocessing import BeatPreprocessing
 from helixwave_domains.ecg.preprocessing import Inputs
-from helixwave_domains.ecg.supplied_data import supplied_path
 
 NAMES = {"N": "normal", "R": "right bundle branch block", "A": "atrial premature", "V": "ventricular premature"}
 NAMES |= {"/": "paced", "f": "fusion of paced and normal"}

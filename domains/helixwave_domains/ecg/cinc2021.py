@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from helixwave.cards import supplied_path
 from helixwave.data.splits import given_parts, split_groups
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.records import Labelled, RecordData, read_as
 from helixwave_domains.ecg.snomed import class_names, classes_named
-from helixwave_domains.ecg.supplied_data import supplied_path
 
 
 class CinC2021(RecordData):

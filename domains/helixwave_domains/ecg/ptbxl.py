@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+from helixwave.cards import supplied_path
 from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 
 from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.records import Aggregate, Labelled, RecordData, read_as
-from helixwave_domains.ecg.supplied_data import supplied_path
 
 LabelSet = Literal["all", "diagnostic", "subdiagnostic", "superdiagnostic", "form", "rhythm"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from helixwave.cards import supplied_path
 from helixwave.data import Picture
 from helixwave.data.splits import PARTS, split_groups
 from helixwave.errors import InputError
@@ -15,7 +16,6 @@ from helixwave_domains.ecg.formats import read_recording
 from helixwave_domains.ecg.preprocessing import Prepared, Preprocessing
 from helixwave_domains.ecg.recording import Annotation, Recording, Signal
 from helixwave_domains.ecg.records import ConsecutiveCrops, RandomCrops, describe_targets, lead_names
-from helixwave_domains.ecg.supplied_data import supplied_path
 
 CLASSES = ["N", "AF"]
 _MARKS = {"(N": 0, "(AFIB": 1, "(AFL": 1}

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helixwave.cards import data_folder, read_card
+from helixwave.cards import supplied_path
 from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ class SmartwatchExercises(MotionData):
     ):
         if not 0 <= fold < FOLDS:
             raise InputError(f"data: fold is {fold}, expected 0 to {FOLDS - 1}")
-        path = data_folder() / "seglearn_watch" / "seglearn_watch.npz" if file is None else Path(file)
+        path = supplied_path(file, argument="file", card="seglearn_watch", path="seglearn_watch.npz")
         found = _read(path)
         series = np.split(found["X"].astype(np.float32), np.cumsum(found["lengths"])[:-1])
         subject = found["subject"].astype(np.int64)
@@ -76,9 +76,6 @@ def _parts(subject: NDArray[np.int64], fold: int) -> NDArray[np.int64]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The arrays of the file."""
-    if not path.is_file():
-        wanted = read_card("seglearn_watch").supplied[0]
-        raise InputError(f"data: {path} is not there. It should be {wanted.path} ({wanted.url}). Pass data.file=PATH")
     try:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in _KEYS if name in found}
