@@ -35,8 +35,8 @@ class SignalModel(nn.Module):
         hidden, _ = self.backbone(self.embedding(inputs), lengths=lengths)
         return self.head(self.dropout(hidden))
 
-    def expect_causal(self) -> None:
-        """Raise InputError if a score depends on what comes later."""
+    def expect_unseen(self) -> None:
+        """Raise InputError if the next value is seen before it is said."""
         self.backbone.expect_causal()
 
     @property

@@ -66,8 +66,8 @@ class MotionClassifier(ClipNetwork):
             return self.head(*self.hidden(inputs, lengths), inputs.shape[1])
         return super().forward(inputs, lengths)
 
-    def expect_causal(self) -> None:
-        """Raise InputError if what is said of a step depends on later ones."""
+    def expect_unseen(self) -> None:
+        """Raise InputError if the next value is seen before it is said."""
         if self.patch > 1:
             raise InputError(
                 f"model: a patch has {self.patch} steps, and what is said of its first depends on its last. Set "

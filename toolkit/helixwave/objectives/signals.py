@@ -112,13 +112,13 @@ class NextValues(_OfChannels):
         super().__init__(classes, n_channel)
 
     def check(self, model: nn.Module) -> None:
-        expect_causal: Any = getattr(model, "expect_causal", None)
-        if expect_causal is None:
+        expect_unseen: Any = getattr(model, "expect_unseen", None)
+        if expect_unseen is None:
             raise InputError(
                 f"objective: {type(model).__name__} may see a value before it says it. Choose objective masked_spans, "
                 "or another model.name, such as signal_model"
             )
-        expect_causal()
+        expect_unseen()
 
     def example(self, example: Example, index: int, rng: np.random.Generator | None) -> Example:
         """Inputs `[T, C]` as they are, and the following ones: `[T, n_channel]`, NaN where there is none."""
