@@ -55,14 +55,16 @@ def has_backbone(sections):
 
 
 def pairs():
-    """Each recipe and each backbone at least once: what one recipe does with a backbone, the others do too."""
+    """Each recipe and each backbone at least twice: what one recipe does with a backbone, the others do too."""
     names = [name for name in recipe_names() if has_backbone(written(name))]
     backbones = choices()["backbone"]
     count = max(len(names), len(backbones))
-    return sorted({(names[i % len(names)], backbones[i % len(backbones)]) for i in range(count)})
+    for i in range(2 * count):
+        marks = [pytest.mark.slow] if i >= count else []
+        yield pytest.param(names[i % len(names)], backbones[(i + i // len(names)) % len(backbones)], marks=marks)
 
 
-@pytest.mark.parametrize(("name", "backbone"), pairs())
+@pytest.mark.parametrize(("name", "backbone"), list(pairs()))
 def test_recipes_take_other_backbones(name, backbone):
     recipe = shipped(name, f"backbone={backbone}")
     blocks = {block["name"] for block in recipe.config["backbone"]["blocks"]}
