@@ -3,8 +3,9 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
-from helixwave.cards import Card, CardFile, card_names, data_folder, read_card
+from helixwave.cards import Card, CardFile, card_names, data_folder, read_card, supplied_arrays
 from helixwave.errors import InputError
 
 CONTENT = b"ACGT\n" * 1000
@@ -135,3 +136,31 @@ def test_download_that_fails(folder, url, there):
 def test_file_without_an_address(folder):
     with pytest.raises(InputError, match=r"data set tiny: reads\.fa is not in .*tiny. Put it there .*data fetch tiny"):
         card().file("reads.fa")
+
+
+def damaged_archives(folder):
+    """Files by name, none of which is an archive of NumPy that can be read."""
+    made = {"empty.npz": b"", "text.npz": b"hello", "no_zip.npz": b"PK\x03\x04 garbage"}
+    for name, save in (("whole.npz", np.savez), ("packed.npz", np.savez_compressed)):
+        save(folder / name, x=np.arange(1000), y=np.ones(3))
+        whole = (folder / name).read_bytes()
+        made[f"cut_{name}"] = whole[: len(whole) // 2]
+        made[f"changed_{name}"] = whole[:100] + bytes(50) + whole[150:]
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.npz").mkdir()
+    return [*made, "folder.npz"]
+
+
+def test_supplied_arrays(tmp_path):
+    for name in damaged_archives(tmp_path):
+        with pytest.raises(InputError, match=rf"{name}: no NumPy archive \(.*See the data card tiny"):
+            supplied_arrays(tmp_path / name, ["x"], card="tiny")
+    np.save(tmp_path / "one.npy", np.ones(3))
+    with pytest.raises(InputError, match="it holds one array, expected an archive"):
+        supplied_arrays(tmp_path / "one.npy", ["x"], card="tiny")
+    with pytest.raises(InputError, match=r"it has no z, w\. See the data card tiny"):
+        supplied_arrays(tmp_path / "whole.npz", ["x", "z", "w"], card="tiny")
+    found = supplied_arrays(tmp_path / "packed.npz", ["x"], card="tiny")
+    assert list(found) == ["x"]
+    assert (found["x"] == np.arange(1000)).all()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helixwave.errors import InputError, nearest
-from helixwave.files import cache_folder
+from helixwave.files import cache_folder, reading
 
 STATUSES = {
     "ok": "present and as published",
@@ -162,6 +163,25 @@ def supplied_path(given: str | None, *, argument: str, card: str, path: str = ""
     raise InputError(
         f"data: {place} is not there. It should be {wanted.path} ({wanted.url}). Fetch it and pass data.{argument}=PATH"
     )
+
+
+def supplied_arrays(path: Path, names: Sequence[str], *, card: str) -> dict[str, Any]:
+    """Arrays by name from a NumPy archive that the user brings.
+
+    Raises:
+        InputError: it is no archive, is damaged, or lacks some of them.
+    """
+    import numpy as np
+
+    with reading(path, "no NumPy archive", f"See the data card {card}"), path.open("rb") as file:
+        found = np.load(file, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise InputError(f"{path}: it holds one array, expected an archive of several. See the data card {card}")
+        arrays = {name: found[name] for name in names if name in found}
+    absent = [name for name in names if name not in arrays]
+    if absent:
+        raise InputError(f"{path}: it has no {', '.join(absent)}. See the data card {card}")
+    return arrays
 
 
 def _cards_folder() -> Path:

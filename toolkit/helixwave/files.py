@@ -56,6 +56,19 @@ def _cell(value: object) -> str:
 
 
 @contextmanager
+def reading(path: Path, otherwise: str, advice: str) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file into one line: what it is then, and what to do."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    # damaged bytes make the libraries raise anything from IndexError to their own classes
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: {otherwise} ({said}). {advice}") from error
+
+
+@contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn an operating system's refusal to write at `path` into one clear line."""
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helixwave.cards import supplied_path
+from helixwave.cards import supplied_arrays, supplied_path
 from helixwave.data import Example, Picture
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ NAMES = {"N": "normal", "R": "right bundle branch block", "A": "atrial premature
 NAMES |= {"/": "paced", "f": "fusion of paced and normal"}
 """What the symbols of the beats stand for."""
 
+_CARD = "mitdb_beats"
 _KEYS = ("x_adu", "y", "classes", "record", "rr_prev", "rr_next", "split", "fs", "gain", "baseline")
 _PARTS = ("train", "validation", "test")
 
@@ -155,18 +156,15 @@ class _Beats:
     """The beats of the file as it has them."""
 
     def __init__(self, file: str | None):
-        path = supplied_path(file, argument="file", card="mitdb_beats", path="mitdb10_beats.npz")
-        with _opened(path) as found:
-            absent = [name for name in _KEYS if name not in found]
-            if absent:
-                raise InputError(f"{path}: it has no {', '.join(absent)}. See the data card mitdb_beats")
-            # counts of the recorder
-            millivolts = (found["x_adu"].astype(np.float32) - float(found["baseline"])) / float(found["gain"])
-            self.windows = millivolts[:, None, :]
-            self.seconds = np.stack([found["rr_prev"], found["rr_next"]], axis=1) / float(found["fs"])
-            self.symbols = [str(symbol) for symbol in found["classes"]]
-            self.labels, self.part = found["y"].astype(np.int64), found["split"].astype(np.int64)
-            self.record = found["record"].astype(np.int64)
+        path = supplied_path(file, argument="file", card=_CARD, path="mitdb10_beats.npz")
+        found = supplied_arrays(path, _KEYS, card=_CARD)
+        # counts of the recorder
+        millivolts = (found["x_adu"].astype(np.float32) - float(found["baseline"])) / float(found["gain"])
+        self.windows = millivolts[:, None, :]
+        self.seconds = np.stack([found["rr_prev"], found["rr_next"]], axis=1) / float(found["fs"])
+        self.symbols = [str(symbol) for symbol in found["classes"]]
+        self.labels, self.part = found["y"].astype(np.int64), found["split"].astype(np.int64)
+        self.record = found["record"].astype(np.int64)
 
     def part_between(self, test_records: list[int]) -> NDArray[np.int64]:
         """A split between patients; of the others, the file's validation part stays for validation."""
@@ -175,13 +173,6 @@ class _Beats:
         if unknown or not 0 < len(set(test_records)) < len(known):
             raise InputError(f"data: test_records is {test_records}, expected some of {', '.join(map(str, known))}")
         return np.where(np.isin(self.record, test_records), 2, np.where(self.part == 1, 1, 0))
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no NumPy archive ({error}). See the data card mitdb_beats") from error
 
 
 def _on_both_sides(labels: NDArray[np.int64], part: NDArray[np.int64]) -> set[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from helixwave.data import Example, Picture
 from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
-from helixwave.files import write_table
+from helixwave.files import reading, write_table
 from numpy.typing import NDArray
 
 _ENDINGS = (".npy", ".npz")
@@ -221,13 +221,12 @@ class SampledFrames(WindowVideos):
 
 
 def _array(path: Path) -> NDArray[Any]:
-    try:
-        found = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+    with reading(path, "no NumPy array", "Is the file complete?"), path.open("rb") as file:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False, mmap_mode="r")
+        found = np.load(file, allow_pickle=False)
         if isinstance(found, np.ndarray):
             return found
-        with found:
-            if len(found.files) != 1:
-                raise InputError(f"{path}: it holds {len(found.files)} arrays, expected one")
-            return found[found.files[0]]
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: no NumPy array ({error})") from error
+        if len(found.files) != 1:
+            raise InputError(f"{path}: it holds {len(found.files)} arrays, expected one")
+        return found[found.files[0]]

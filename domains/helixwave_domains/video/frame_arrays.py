@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from helixwave.errors import InputError
+from helixwave.files import reading
 
 from helixwave_domains.video.clip import Facts, Picture, VideoStream, expect_rate
 from helixwave_domains.video.sampling import SAME, Times
@@ -58,16 +59,16 @@ def _picture(frames: Any, number: int) -> Picture:
 
 def _opened(path: Path) -> tuple[Any, float | None]:
     """The array, of which nothing is read yet where the file allows it, and the rate that the file says."""
-    try:
+    with reading(path, "no array that can be read", "Is it complete?"):
         if path.is_dir():
             return _zarr_array(path)
         if path.suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False), None
-        with np.load(path, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in (_NAME, "rate") if name in archive.files}
-            names = archive.files
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"{path}: no array that can be read: {error}") from error
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                return archive, None
+            found, names = {name: archive[name] for name in (_NAME, "rate") if name in archive}, archive.files
     if _NAME not in found:
         raise InputError(f"{path}: it has {', '.join(names) or 'nothing'}, expected an array named {_NAME}")
     return found[_NAME], float(found["rate"]) if "rate" in found else None

@@ -116,15 +116,15 @@ class Decoder(nn.Module):
     and Levine, "Unsupervised Learning for Physical Interaction through Video Prediction", 2016, section 3.
     """
 
-    down: Tensor
-    across: Tensor
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, channels: int, d_model: int, *, patch: int, reach: int):
         super().__init__()
         self.patch, self.reach = patch, reach
         bands = _bands(patch, 2 * reach + 1)
-        self.register_buffer("down", bands.flatten(1), persistent=False)
-        self.register_buffer("across", bands.mT.flatten(1), persistent=False)
+        self.register_buffer("rows", bands.flatten(1), persistent=False)
+        self.register_buffer("columns", bands.mT.flatten(1), persistent=False)
         self.sizes = [2 * reach + 1, 2 * reach + 1, channels * patch**2, channels * patch**2]
         self.conv = nn.Conv2d(d_model, sum(self.sizes), 1)
         with torch.no_grad():
@@ -142,8 +142,8 @@ class Decoder(nn.Module):
         side = self.patch + 2 * self.reach
         padded = F.pad(frames, [self.reach] * 4)
         windows = padded.unfold(2, side, self.patch).unfold(3, side, self.patch).permute(0, 2, 3, 1, 4, 5)
-        rows = (down @ self.down.to(down.dtype)).unflatten(-1, (self.patch, side)).unsqueeze(3)
-        columns = (across @ self.across.to(across.dtype)).unflatten(-1, (side, self.patch)).unsqueeze(3)
+        rows = (down @ self.rows).unflatten(-1, (self.patch, side)).unsqueeze(3)
+        columns = (across @ self.columns).unflatten(-1, (side, self.patch)).unsqueeze(3)
         return rows @ windows.contiguous() @ columns
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helixwave.cards import supplied_path
+from helixwave.cards import supplied_arrays, supplied_path
 from helixwave.data.splits import PARTS
 from helixwave.errors import InputError
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ FOLDS = 5
 CHANNELS = ["acceleration x", "acceleration y", "acceleration z", "rotation x", "rotation y", "rotation z"]
 # on the other wrist the first axis points the other way, and turns about the other two are reversed
 _WRIST = Geometry(vectors=[(0, 1, 2), (3, 4, 5)], mirrored=(0, 4, 5))
+_CARD = "seglearn_watch"
 _KEYS = ("X", "lengths", "y", "subject", "labels")
 
 
@@ -47,7 +48,7 @@ class SmartwatchExercises(MotionData):
     ):
         if not 0 <= fold < FOLDS:
             raise InputError(f"data: fold is {fold}, expected 0 to {FOLDS - 1}")
-        path = supplied_path(file, argument="file", card="seglearn_watch", path="seglearn_watch.npz")
+        path = supplied_path(file, argument="file", card=_CARD, path="seglearn_watch.npz")
         found = _read(path)
         series = np.split(found["X"].astype(np.float32), np.cumsum(found["lengths"])[:-1])
         subject = found["subject"].astype(np.int64)
@@ -76,14 +77,7 @@ def _parts(subject: NDArray[np.int64], fold: int) -> NDArray[np.int64]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The arrays of the file."""
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in _KEYS if name in found}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no NumPy archive ({error}). See the data card seglearn_watch") from error
-    absent = [name for name in _KEYS if name not in arrays]
-    if absent:
-        raise InputError(f"{path}: it has no {', '.join(absent)}. See the data card seglearn_watch")
+    arrays = supplied_arrays(path, _KEYS, card=_CARD)
     if arrays["X"].shape != (arrays["lengths"].sum(), len(CHANNELS)):
         raise InputError(
             f"{path}: X is {list(arrays['X'].shape)}, expected [{arrays['lengths'].sum()}, {len(CHANNELS)}], "

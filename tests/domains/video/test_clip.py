@@ -196,6 +196,10 @@ def test_other_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "c.npz", pixels=np.zeros(3))
     with pytest.raises(InputError, match=r"it has pixels, expected an array named frames"):
         open_clip(tmp_path / "c.npz", rate=2)
+    for name, content in (("empty.npz", b""), ("no_zip.npz", b"PK\x03\x04 garbage"), ("empty.npy", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: no array that can be read"):
+            open_clip(tmp_path / name, rate=2)
     np.savez(tmp_path / "d.npz", frames=np.zeros((3, 4, 5), np.uint8), rate=3.0)
     assert open_clip(tmp_path / "d.npz").seconds == 1
     with pytest.raises(InputError, match=r"rate is -1, expected frames a second"):

@@ -184,10 +184,12 @@ def test_features_of_other_forms(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=flat, b=flat)
     np.save(tmp_path / "counts.npy", np.ones((5, D), dtype=np.int64))
     (tmp_path / "text.npy").write_text("hello")
+    (tmp_path / "no_zip.npz").write_bytes(b"PK\x03\x04 garbage")
     for name, message in (
         ("two.npz", "it holds 2 arrays, expected one"),
         ("counts.npy", r"it holds int64 \[5, 4\], expected floating-point features"),
         ("text.npy", "no NumPy array"),
+        ("no_zip.npz", "no NumPy array"),
     ):
         with pytest.raises(InputError, match=message):
             FeatureVideo(name, tmp_path / name, 0).features()

@@ -3,14 +3,15 @@
 import importlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from helixwave.errors import InputError
+from helixwave.files import reading
 from numpy.typing import NDArray
 
 from helixwave_domains.ecg.leads import canonical_lead, order_leads
@@ -159,17 +160,9 @@ class WritableFormat(Format, Protocol):
         ...
 
 
-@contextmanager
-def unreadable(path: Path, kind: str) -> Iterator[None]:
+def unreadable(path: Path, kind: str) -> AbstractContextManager[None]:
     """Turn whatever a library raises over a damaged file into one line."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    # damaged bytes make the libraries raise anything from IndexError to their own classes
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not readable as {kind} ({said}). Is the file complete?") from error
+    return reading(path, f"not readable as {kind}", "Is the file complete?")
 
 
 def package(name: str) -> Any:
